@@ -1,0 +1,64 @@
+"""Who may do what: the whole policy of roles on one screen.
+
+A permission says that a role may do this kind of act at all. On whose rows is decided by the
+domain's policy and queries: clinicians on their own diary, patients for themselves.
+"""
+
+from enum import StrEnum
+
+from medical.identity.permissions import Permission as Account
+from medical.identity.permissions import Role
+from medical.people.permissions import Permission as People
+from medical.platform import authz
+from medical.scheduling.permissions import Permission as Diary
+
+EVERYBODY = {Account.SESSION_OWN}
+ORIENTATION = {People.CLINICIAN_READ, People.LOCATION_READ, Diary.APPOINTMENT_TYPE_READ}
+ACCOUNTS = {
+    Account.USER_ASSIGN_ROLE,
+    Account.USER_CREATE,
+    Account.USER_DEACTIVATE,
+    Account.USER_READ,
+    Account.USER_UPDATE,
+}
+SET_UP = {People.CLINICIAN_CREATE, People.LOCATION_CREATE, Diary.APPOINTMENT_TYPE_CREATE}
+PATIENTS = {People.PATIENT_CREATE, People.PATIENT_READ, People.PATIENT_SEARCH, People.PATIENT_UPDATE}
+HOURS = {Diary.AVAILABILITY_READ, Diary.AVAILABILITY_EDIT}
+BOOKING = {
+    Diary.SLOT_READ,
+    Diary.APPOINTMENT_BOOK,
+    Diary.APPOINTMENT_CANCEL,
+    Diary.APPOINTMENT_CHECK_IN,
+    Diary.APPOINTMENT_READ,
+    Diary.APPOINTMENT_RESCHEDULE,
+}
+VISIT = {Diary.APPOINTMENT_START, Diary.APPOINTMENT_COMPLETE}
+MISSED = {Diary.APPOINTMENT_NO_SHOW}
+
+POLICY: dict[Role, frozenset[StrEnum]] = {
+    Role.ADMIN: frozenset().union(EVERYBODY, ORIENTATION, ACCOUNTS, SET_UP, PATIENTS, HOURS, BOOKING, VISIT, MISSED),
+    Role.CLINICIAN: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, VISIT, MISSED),
+    Role.NURSE: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, {Diary.AVAILABILITY_READ}, BOOKING, VISIT, MISSED),
+    Role.RECEPTIONIST: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, MISSED),
+    Role.PATIENT: frozenset().union(EVERYBODY, ORIENTATION, {People.PATIENT_READ, People.PATIENT_UPDATE}, BOOKING),
+    Role.AUDITOR: frozenset(EVERYBODY),
+    Role.SERVICE: frozenset(EVERYBODY),
+}
+
+PUBLIC = {
+    "auth.login",
+    "auth.refresh",
+    "me.register",
+    "health.live",
+    "health.ready",
+    "health.show_metrics",
+    "docs.show_document",
+    "docs.show_page",
+    "docs.show_asset",
+}
+"""Endpoints that need no sign-in."""
+
+
+def install() -> None:
+    """Make this table the policy of the program."""
+    authz.use_policy({role: frozenset(map(str, permissions)) for role, permissions in POLICY.items()})

@@ -1,0 +1,83 @@
+"""The application: its parts put together in named steps."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from flask import Flask
+from flask_migrate import Migrate
+from sqlalchemy.orm import configure_mappers
+
+from medical import access
+from medical.audit import service as audit
+from medical.config import Settings
+from medical.identity import keys
+from medical.identity import routes as identity
+from medical.identity import service as accounts
+from medical.people import routes as people
+from medical.platform import db, health, http, logging, openapi, schema, web
+from medical.scheduling import routes as scheduling
+
+NO_DATABASE = "postgresql://medical_app@/medical"
+"""Where commands that do not serve would look without DATABASE_URL; `medical run` always sets it."""
+
+BLUEPRINTS = (
+    identity.auth,
+    identity.users,
+    people.me,
+    people.patients,
+    people.clinicians,
+    people.locations,
+    scheduling.types,
+    scheduling.availabilities,
+    scheduling.slots,
+    scheduling.appointments,
+    health.bp,
+    openapi.bp,
+)
+
+
+def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
+    """A complete application from the environment; ``overrides`` replace settings by field name.
+
+    Raises ``ConfigurationError`` when serving with these settings would be unsafe. Commands that do
+    not serve (``flask db …``) need no secret, so for them nothing is refused.
+    """
+    settings = Settings.load(overrides)
+    if os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+        settings.ensure_safe()
+    flask_app = Flask("medical", static_folder=None)
+    flask_app.extensions["settings"] = settings
+    logging.configure(settings)
+    _connect(flask_app, settings)
+    _secure(flask_app, settings)
+    web.init_app(flask_app)
+    for blueprint in BLUEPRINTS:
+        flask_app.register_blueprint(blueprint)
+    http.ensure_declared(flask_app)
+    return flask_app
+
+
+def _connect(flask_app: Flask, settings: Settings) -> None:
+    """Database, migrations, and all mappers made ready, so that a broken relation shows now."""
+    flask_app.config["SQLALCHEMY_DATABASE_URI"] = db.sqlalchemy_url(settings.database_url or NO_DATABASE)
+    flask_app.config["SQLALCHEMY_ENGINE_OPTIONS"] = db.engine_options(settings)
+    db.db.init_app(flask_app)
+    Migrate(flask_app, db.db, directory=str(schema.MIGRATIONS))
+    configure_mappers()
+
+
+def _secure(flask_app: Flask, settings: Settings) -> None:
+    """Who calls, what they may do, and the trail they leave."""
+    access.install()
+    flask_app.config["SECRET_KEY"] = settings.secret_key
+    flask_app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    ring = flask_app.extensions["key_ring"] = keys.KeyRing(settings.secret_key)
+    hooks = http.Hooks(
+        authenticate=partial(accounts.authenticate, ring),
+        guest_scope=accounts.registration_scope,
+        record=audit.record,
+        public=access.PUBLIC,
+    )
+    http.init_app(flask_app, hooks)

@@ -1,0 +1,38 @@
+"""The vocabulary of the trail: ``noun.verb`` in the past tense or ``noun.read``."""
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What was done, or was refused."""
+
+    ACCOUNT_REGISTERED = "account.registered"
+    SESSION_STARTED = "session.started"
+    SESSION_REFRESHED = "session.refreshed"
+    SESSION_ENDED = "session.ended"
+    USER_CREATED = "user.created"
+    USER_READ = "user.read"
+    USER_LISTED = "user.listed"
+    USER_UPDATED = "user.updated"
+    USER_ROLES_CHANGED = "user.roles-changed"
+    USER_DEACTIVATED = "user.deactivated"
+    CLINICIAN_CREATED = "clinician.created"
+    LOCATION_CREATED = "location.created"
+    PATIENT_REGISTERED = "patient.registered"
+    PATIENT_READ = "patient.read"
+    PATIENT_SEARCHED = "patient.searched"
+    PATIENT_UPDATED = "patient.updated"
+    APPOINTMENT_TYPE_CREATED = "appointment-type.created"
+    AVAILABILITY_CREATED = "availability.created"
+    AVAILABILITY_UPDATED = "availability.updated"
+    AVAILABILITY_DELETED = "availability.deleted"
+    APPOINTMENT_BOOKED = "appointment.booked"
+    APPOINTMENT_READ = "appointment.read"
+    APPOINTMENT_SEARCHED = "appointment.searched"
+    APPOINTMENT_HISTORY_READ = "appointment.history-read"
+    APPOINTMENT_CANCELLED = "appointment.cancelled"
+    APPOINTMENT_RESCHEDULED = "appointment.rescheduled"
+    APPOINTMENT_CHECKED_IN = "appointment.checked-in"
+    APPOINTMENT_STARTED = "appointment.started"
+    APPOINTMENT_FULFILLED = "appointment.fulfilled"
+    APPOINTMENT_MISSED = "appointment.missed"

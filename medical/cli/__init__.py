@@ -1,0 +1,34 @@
+"""The command line: ``medical …``, which is Flask's own group of commands on our application."""
+
+import sys
+from typing import Any
+
+from flask.cli import FlaskGroup
+
+from medical.cli.explain import explained
+
+
+def create_app() -> Any:
+    """The application, for the commands that need one; imported late so that the others stay quick."""
+    from medical.app import create_app
+
+    return create_app()
+
+
+def group() -> FlaskGroup:
+    """All commands: ours, Flask's, and Flask-Migrate's ``db``."""
+    from medical.cli.admin import create_admin
+    from medical.cli.doctor import doctor
+    from medical.cli.environment import init_env
+    from medical.cli.run import run
+
+    commands = FlaskGroup(name="medical", help="Medical Backend.", create_app=create_app)
+    for command in (run, create_admin, doctor, init_env):
+        commands.add_command(command)
+    return commands
+
+
+def main() -> None:
+    """Run the command that the arguments name, and end the process with its exit code."""
+    with explained("command_failed"):
+        sys.exit(group().main(prog_name="medical"))

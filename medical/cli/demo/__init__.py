@@ -1,0 +1,57 @@
+"""The demo clinic: made-up people and a month of their appointments, in an empty database."""
+
+from flask import current_app
+from sqlalchemy import select, text
+
+from medical.audit import service as audit
+from medical.cli.demo import clinic, diary
+from medical.config import Mode
+from medical.identity import service as identity
+from medical.identity.models import Organization, User
+from medical.platform.db import db, enter
+from medical.platform.logging import get_logger
+from medical.platform.refusal import Refused
+
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('demo clinic', 0))")
+
+log = get_logger(__name__)
+
+
+def seed_if_empty() -> list[tuple[str, str, str]]:
+    """Make the demo clinic where there is no organisation yet; role, email and password of its accounts.
+
+    All of it or nothing. Accounts that an earlier start made are told again while they are active; in
+    a database that somebody else began, nothing is made and nothing told. The values are plain, so
+    that a process can take them that has none of this loaded. Raises ``Refused`` outside demo mode.
+    """
+    if current_app.extensions["settings"].mode is not Mode.DEMO:
+        raise Refused("the demo clinic has passwords that everybody knows: it is made in demo mode only (--demo)")
+    try:
+        db.session.execute(ONE_AT_A_TIME)
+        if identity.registration_scope() is None:  # the first organisation of an installation takes registrations
+            _seed()
+            db.session.commit()
+        return _accounts()
+    finally:
+        db.session.rollback()
+        enter(None)
+
+
+def _accounts() -> list[tuple[str, str, str]]:
+    identity.enter_registration()
+    query = select(User.email).join(Organization, Organization.id == User.organization_id)
+    active = set(db.session.scalars(query.where(Organization.name == clinic.NAME, User.active)))
+    accounts = [(str(role), clinic.email_of(role), clinic.password_of(role)) for role in clinic.ACCOUNTS]
+    return [account for account in accounts if account[1] in active]
+
+
+def _seed() -> None:
+    organization_id = identity.ensure_organization(clinic.NAME)
+    clinicians = clinic.add_staff()
+    types = clinic.add_types()
+    clinic.add_hours(clinicians, types)
+    patients = clinic.add_patients()
+    visits = diary.fill(types, clinicians, [patient["id"] for patient in patients if not patient["deceased"]])
+    audit.touch("organization", organization_id)
+    audit.record("organization.seeded", "success")
+    log.info("demo_clinic_made", clinicians=len(clinicians), patients=len(patients), appointments=visits)

@@ -1,0 +1,167 @@
+"""``medical run``: from nothing to a serving program with one command."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from medical.cli.announce import Announcer
+from medical.cli.database import provided
+from medical.cli.explain import REFUSALS, explains
+from medical.config import ConfigurationError, Mode, Settings
+from medical.platform.logging import configure, get_logger
+from medical.platform.postgres import EmbeddedPostgres, PostgresError, usable
+from medical.platform.processes import in_child
+from medical.platform.server import Reservation, Server
+
+LOOK_SECONDS = 1
+LOOK_AGAIN_SECONDS = 5
+
+log = get_logger(__name__)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Its port.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: data]")
+@click.option("--workers", type=click.IntRange(1), help="Web processes.  [default: 2]")
+@click.option("--demo", is_flag=True, help="Make a sample clinic in an empty database; loopback only.")
+@explains("start_refused")
+def run(host: str, port: int, data: Path | None, workers: int | None, demo: bool) -> None:
+    """Find or start PostgreSQL, migrate it, and serve the API."""
+    with ended_by_signals():
+        settings = settled(data, workers, demo)
+        configure(settings)
+        log.info("starting", mode=settings.mode, host=host, port=port, data=str(settings.data))
+        settings = checked(settings, host)
+        reservation = Reservation(host, port)
+        with provided(settings) as postgres:
+            accounts = in_child(prepared, refusals=REFUSALS)
+            serve(Server(host, port, settings), postgres, Announcer(host, port, settings, accounts))
+        reservation.release()
+    log.info("stopped")
+
+
+class Ended(BaseException):
+    """A signal asked the program to end while it was preparing."""
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP leave the block and close what it opened; further ones are ignored."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else: nohup
+        wanted.append(signal.SIGHUP)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for other in wanted:
+            signal.signal(other, signal.SIG_IGN)
+        log.info("stopping", signal=signal.Signals(number).name)
+        raise Ended
+
+    for number in wanted:
+        signal.signal(number, end)
+    try:
+        yield
+    except Ended:
+        return
+
+
+def settled(data: Path | None, workers: int | None, demo: bool) -> Settings:
+    """The settings with this command's options; the environment carries them to the worker processes."""
+    if data:
+        os.environ["MEDICAL_DATA"] = str(data)
+    if workers:
+        os.environ["WEB_WORKERS"] = str(workers)
+    if demo:
+        os.environ["MEDICAL_MODE"] = Mode.DEMO
+    os.environ.pop("FLASK_RUN_FROM_CLI", None)  # what follows serves, so the application is strict
+    settings = Settings.load()
+    os.environ["MEDICAL_DATA"] = str(settings.data.expanduser().absolute())
+    return Settings.load()
+
+
+def checked(settings: Settings, host: str) -> Settings:
+    """The settings, found safe to serve with; raises ``ConfigurationError`` before any listener opens."""
+    if settings.mode is Mode.DEMO:
+        if not is_loopback(host):
+            problem = f"demo mode has passwords that everybody knows and does not listen at {host}: drop --host"
+            raise ConfigurationError([problem])
+        if not settings.secret_key:
+            os.environ["SECRET_KEY"] = kept_secret(settings.data)
+            settings = Settings.load()
+    settings.ensure_safe()
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def kept_secret(data: Path) -> str:
+    """The demo's secret, made at its first start; it opens signing keys that lie in the same folder."""
+    with usable(data):
+        file = data / "secret_key"
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return file.read_text().strip()
+        with os.fdopen(descriptor, "w") as output:
+            output.write(secrets.token_urlsafe(48))
+        return file.read_text()
+
+
+def prepared() -> list[Any]:
+    """The demo accounts, once the database is fit for serving; imported late, see ``application``."""
+    from medical.cli.prepare import prepare
+
+    return prepare(Settings.load())
+
+
+def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announcer) -> None:
+    """Serve until told to stop, with a watch on the embedded server and a word when all is ready."""
+    over = threading.Event()
+    helpers = [threading.Thread(target=announcer.run, args=(over,))]
+    if postgres:
+        helpers.append(threading.Thread(target=watch, args=(postgres, over)))
+    for helper in helpers:
+        helper.start()
+    try:
+        server.run(application)
+    finally:
+        over.set()
+        for helper in helpers:
+            helper.join()
+
+
+def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:
+    """Start the embedded server again whenever it died, until ``over``."""
+    pause = LOOK_SECONDS
+    while not over.wait(pause):
+        pause = LOOK_SECONDS
+        try:
+            if postgres.revive():
+                log.warning("postgres_revived")
+        except PostgresError as error:
+            pause = LOOK_AGAIN_SECONDS
+            log.error("postgres_lost", reason=str(error))
+
+
+def application() -> Any:
+    """The application, made in each worker process; this one never imports it, so that it stays small."""
+    from medical.app import create_app
+
+    return create_app()

@@ -1,0 +1,201 @@
+"""Every setting of the program: its name, type, default and meaning, in one table.
+
+Settings come from the environment only. A default exists only where it is safe in production.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+MINIMUM_SECRET_LENGTH = 32
+SAMPLE_SECRETS = (
+    "change",
+    "example",
+    "sample",
+    "secret-key",
+    "your-",
+    "your_",
+    "placeholder",
+    "insecure",
+    "dummy",
+)
+
+INIT_ENV = "run `medical init-env` to write a .env file with a fresh one"
+
+
+class Mode(StrEnum):
+    """How strict the program is about its surroundings."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+    DEMO = "demo"
+    TEST = "test"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written to standard output."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class ConfigurationError(Exception):
+    """Settings that do not allow a start; ``problems`` says each one and how to put it right."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+def setting(name: str, default: Any, meaning: str) -> Any:
+    """A field read from the environment variable ``name``; ``meaning`` is its line in the documentation."""
+    return field(default=default, metadata={"name": name, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The program's configuration, typed and complete."""
+
+    mode: Mode = setting(
+        "MEDICAL_MODE",
+        Mode.PRODUCTION,
+        "`production` refuses unsafe settings; `development` allows debug mode and an owner's database role; "
+        "`demo` (what `--demo` sets) adds sample data and binds to loopback only",
+    )
+    secret_key: str = setting(
+        "SECRET_KEY",
+        "",
+        f"opens the signing keys kept in the database; at least {MINIMUM_SECRET_LENGTH} characters; "
+        "no default (demo mode keeps one of its own in the data folder)",
+    )
+    database_url: str = setting(
+        "DATABASE_URL",
+        "",
+        "PostgreSQL 15 or newer, as the role the web process uses; empty: the embedded server in the data folder",
+    )
+    migration_database_url: str = setting(
+        "MIGRATION_DATABASE_URL",
+        "",
+        "the same database as the role that owns the schema; empty: `DATABASE_URL`",
+    )
+    data: Path = setting("MEDICAL_DATA", Path("data"), "folder of the embedded server (what `--data` sets)")
+    database_wait_seconds: int = setting(
+        "DATABASE_WAIT_SECONDS", 60, "how long a start waits for PostgreSQL before it gives up"
+    )
+    database_pool_size: int = setting(
+        "DATABASE_POOL_SIZE", 16, "connections, and so requests at work at once, per worker process"
+    )
+    workers: int = setting("WEB_WORKERS", 2, "web processes (what `--workers` sets)")
+    log_format: LogFormat | None = setting(
+        "LOG_FORMAT", None, "`json` or `console`; empty: `console` on a terminal, else `json`"
+    )
+    log_level: str = setting("LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`")
+    debug: bool = setting("FLASK_DEBUG", False, "Flask's debug mode; refused in production")
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Settings from the environment, then ``overrides`` by field name.
+
+        Raises ``ConfigurationError`` naming every value that cannot be read.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        problems = []
+        for item in fields(cls):
+            raw = environ.get(item.metadata["name"], "").strip()
+            if not raw or (overrides and item.name in overrides):
+                continue
+            try:
+                values[item.name] = PARSERS[item.name](raw)
+            except ValueError as error:
+                problems.append(f"{item.metadata['name']} is {raw!r}: {error}")
+        unknown = set(overrides or ()) - {item.name for item in fields(cls)}
+        problems += [f"there is no setting {name!r}" for name in sorted(unknown)]
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(**values, **(overrides or {}))
+
+    def ensure_safe(self) -> None:
+        """Raise ``ConfigurationError`` naming every setting with which serving would be unsafe."""
+        problems = list(secret_problems(self.secret_key))
+        if self.debug and self.mode is Mode.PRODUCTION:
+            problems.append("FLASK_DEBUG is on in production: unset it, or set MEDICAL_MODE=development")
+        if problems:
+            raise ConfigurationError(problems)
+
+    @property
+    def owner_url(self) -> str:
+        """Where migrations connect."""
+        return self.migration_database_url or self.database_url
+
+
+def secret_problems(secret: object) -> list[str]:
+    """What is wrong with ``secret`` as a SECRET_KEY, with the mend; empty when it is fit."""
+    if not isinstance(secret, str):
+        return [f"SECRET_KEY must be text, not {type(secret).__name__}: {INIT_ENV}"]
+    if not secret.strip():
+        return [f"SECRET_KEY is not set: {INIT_ENV}"]
+    if len(secret) < MINIMUM_SECRET_LENGTH:
+        return [f"SECRET_KEY is shorter than {MINIMUM_SECRET_LENGTH} characters: {INIT_ENV}"]
+    if len(set(secret)) < 10 or any(word in secret.lower() for word in SAMPLE_SECRETS):
+        return [f"SECRET_KEY is a sample value that others know: {INIT_ENV}"]
+    return []
+
+
+def _url(raw: str) -> str:
+    try:
+        scheme = urlsplit(raw).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ValueError("expected postgresql://user:password@host:port/database")
+    return raw
+
+
+def _positive(raw: str) -> int:
+    if not raw.isdecimal() or int(raw) < 1:
+        raise ValueError("expected a whole number of at least 1")
+    return int(raw)
+
+
+def _choice(choices: type[StrEnum]) -> Any:
+    def parse(raw: str) -> StrEnum:
+        try:
+            return choices(raw.lower())
+        except ValueError:
+            raise ValueError(f"expected one of {', '.join(choices)}") from None
+
+    return parse
+
+
+def _level(raw: str) -> str:
+    if raw.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("expected one of DEBUG, INFO, WARNING, ERROR")
+    return raw.upper()
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() in ("1", "true", "yes", "on"):
+        return True
+    if raw.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("expected 1 or 0")
+
+
+PARSERS: dict[str, Any] = {
+    "mode": _choice(Mode),
+    "secret_key": str,
+    "database_url": _url,
+    "migration_database_url": _url,
+    "data": Path,
+    "database_wait_seconds": _positive,
+    "database_pool_size": _positive,
+    "workers": _positive,
+    "log_format": _choice(LogFormat),
+    "log_level": _level,
+    "debug": _flag,
+}

@@ -1,0 +1,59 @@
+"""Why sign-in and accounts are refused."""
+
+from medical.platform.errors import AppError, Conflict, Unauthenticated
+
+
+class InvalidCredentials(Unauthenticated):
+    """Email and password do not belong together; nothing tells which of them is wrong."""
+
+    code, title = "invalid_credentials", "Wrong email or password"
+    detail = "Email and password do not belong together."
+
+
+class InvalidRefreshToken(Unauthenticated):
+    """The refresh token is unknown, expired, or of a sign-in that is over."""
+
+    code, title = "invalid_refresh_token", "Refresh token not valid"
+    detail = "This refresh token is not valid; sign in again."
+
+
+class RefreshTokenReused(Unauthenticated):
+    """A refresh token came back after its use: somebody has a copy, so the sign-in is ended."""
+
+    code, title = "refresh_token_reused", "Refresh token used before"
+    detail = "This refresh token was used before; every token of this sign-in is now dead; sign in again."
+    keeps_changes = True
+
+
+class EmailTaken(Conflict):
+    """Another account has this email."""
+
+    code, title = "email_taken", "Email taken"
+    detail = "Another account has this email."
+
+
+class LastAdmin(Conflict):
+    """The organisation would be left without an active administrator."""
+
+    code, title = "last_admin", "Last administrator"
+    detail = "This is the organisation's last active administrator; make another one first."
+
+
+class OrganizationExists(Conflict):
+    """An organisation of this name exists, and is not the one meant."""
+
+    code, title = "organization_exists", "Organisation exists"
+    detail = "An organisation of this name exists already."
+
+
+class RegistrationClosed(Conflict):
+    """No organisation here takes patients who register themselves."""
+
+    code, title = "registration_closed", "Registration closed"
+    detail = "No organisation here takes registrations; ask your clinic for an account."
+
+
+class KeyRingLocked(AppError):
+    """The signing keys in the database were made under another SECRET_KEY."""
+
+    detail = "SECRET_KEY does not open the signing keys of this database: set the one they were made with."

@@ -1,0 +1,148 @@
+"""Organisations, users, their roles and sign-ins."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+from medical.platform.ids import new_id
+
+if TYPE_CHECKING:
+    from medical.people.models import Clinician, Patient
+    from medical.scheduling.models import Availability
+
+
+class Organization(Base):
+    """The tenant: a clinic, with everything in it."""
+
+    __tablename__ = "organization"
+    __table_args__ = (
+        Index(
+            "uq_organization_self_registration",
+            "self_registration",
+            unique=True,
+            postgresql_where=text("self_registration"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(unique=True)
+    self_registration: Mapped[bool] = mapped_column(comment="where people who register themselves go; one at most")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class User(Tenant, Base):
+    """Somebody, or something, that can sign in."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        tenant_key("users"),
+        UniqueConstraint("email", name="uq_users_email"),
+        CheckConstraint("email = lower(email)", name="email_lower"),
+    )
+
+    email: Mapped[str]
+    given_name: Mapped[str]
+    family_name: Mapped[str]
+    password_hash: Mapped[str | None] = mapped_column(comment="argon2id; null: cannot sign in by password")
+    active: Mapped[bool] = mapped_column(default=True)
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    roles: Mapped[list["RoleGrant"]] = relationship(
+        back_populates="user",
+        lazy="raise",
+        primaryjoin="User.id == foreign(RoleGrant.user_id)",
+        order_by="RoleGrant.role",
+        cascade="all, delete-orphan",
+    )
+    clinician: Mapped["Clinician | None"] = relationship(
+        back_populates="user", lazy="raise", primaryjoin="User.id == foreign(Clinician.id)"
+    )
+    patient: Mapped["Patient | None"] = relationship(
+        back_populates="user", lazy="raise", primaryjoin="User.id == foreign(Patient.user_id)"
+    )
+    availabilities: Mapped[list["Availability"]] = relationship(
+        back_populates="clinician",
+        lazy="raise",
+        primaryjoin="User.id == foreign(Availability.clinician_id)",
+        order_by="Availability.id",
+    )
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class RoleGrant(Base):
+    """That a user holds a role."""
+
+    __tablename__ = "role_grant"
+    __table_args__ = (
+        same_organization("role_grant", "user_id", "users"),
+        CheckConstraint(
+            "role IN ('admin', 'clinician', 'nurse', 'receptionist', 'patient', 'auditor', 'service')",
+            name="role",
+        ),
+    )
+
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    granted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    granted_by: Mapped[UUID | None]
+
+    user: Mapped[User] = relationship(
+        back_populates="roles", lazy="raise", primaryjoin="User.id == foreign(RoleGrant.user_id)"
+    )
+
+
+class AuthSession(Tenant, Base):
+    """One sign-in, from login to logout or expiry; the family of its refresh tokens."""
+
+    __tablename__ = "auth_session"
+    __table_args__ = (
+        tenant_key("auth_session"),
+        same_organization("auth_session", "user_id", "users"),
+        Index("ix_auth_session_user_id", "user_id"),
+    )
+
+    user_id: Mapped[UUID]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    end_reason: Mapped[str | None]
+
+
+class RefreshToken(Tenant, Base):
+    """A refresh token by its digest; the token itself is nowhere."""
+
+    __tablename__ = "refresh_token"
+    __table_args__ = (
+        same_organization("refresh_token", "session_id", "auth_session"),
+        UniqueConstraint("digest", name="uq_refresh_token_digest"),
+        UniqueConstraint("session_id", "generation", name="uq_refresh_token_session_id_generation"),
+    )
+
+    session_id: Mapped[UUID]
+    generation: Mapped[int] = mapped_column(comment="counts the rotations of the sign-in")
+    digest: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 of the token")
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class SigningKey(Base):
+    """A key of the ring that signs access tokens; belongs to the installation, not to an organisation."""
+
+    __tablename__ = "signing_key"
+    __table_args__ = (
+        CheckConstraint("status IN ('next', 'active', 'retired')", name="status"),
+        Index("uq_signing_key_active", "status", unique=True, postgresql_where=text("status = 'active'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, comment="the kid of tokens")
+    status: Mapped[str]
+    private_key: Mapped[bytes] = mapped_column(LargeBinary, comment="Ed25519, encrypted under SECRET_KEY")
+    public_key: Mapped[bytes] = mapped_column(LargeBinary, comment="Ed25519, raw")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

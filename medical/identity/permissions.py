@@ -1,0 +1,27 @@
+"""Roles, and what may be done with accounts."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a user is in their organisation; a user may hold several."""
+
+    ADMIN = "admin"
+    CLINICIAN = "clinician"
+    NURSE = "nurse"
+    RECEPTIONIST = "receptionist"
+    PATIENT = "patient"
+    AUDITOR = "auditor"
+    SERVICE = "service"
+
+
+class Permission(StrEnum):
+    """Acts on accounts and sign-ins."""
+
+    SESSION_OWN = "session:own"
+    """See who one is signed in as, and sign out."""
+    USER_ASSIGN_ROLE = "user:assign-role"
+    USER_CREATE = "user:create"
+    USER_DEACTIVATE = "user:deactivate"
+    USER_READ = "user:read"
+    USER_UPDATE = "user:update"

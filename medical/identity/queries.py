@@ -1,0 +1,48 @@
+"""What sign-in and the account pages read."""
+
+from uuid import UUID
+
+from sqlalchemy import Row, Select, func, select, text, tuple_
+from sqlalchemy.orm import selectinload
+
+from medical.identity.models import RoleGrant, User
+from medical.platform.db import db
+
+CALLER = text(
+    """
+    SELECT u.id, u.email, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id) AS roles
+    FROM auth_session s JOIN users u ON u.id = s.user_id
+    WHERE s.id = :session_id AND s.user_id = :user_id
+      AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
+    """
+)
+NAME_EMAIL = text("SELECT set_config('app.login_email', :email, true)")
+NAME_ORGANIZATION = text("SELECT set_config('app.organization_name', :name, true)")
+ACCOUNT = text("SELECT id, organization_id, password_hash, active FROM users WHERE email = :email")
+
+
+def find_account(email: str) -> Row[tuple[UUID, UUID, str | None, bool]] | None:
+    """The account of exactly this email, in whatever organisation (the policy `sign_in` shows it)."""
+    db.session.execute(NAME_EMAIL, {"email": email})
+    return db.session.execute(ACCOUNT, {"email": email}).first()
+
+
+def users() -> Select[User]:
+    """The accounts of the caller's organisation, with their roles, ordered by name."""
+    return select(User).options(selectinload(User.roles)).order_by(User.family_name, User.given_name, User.id)
+
+
+def users_after(key: tuple[str, str, UUID]) -> Select[User]:
+    """The accounts that come after ``key`` in the order of ``users``."""
+    return users().where(tuple_(User.family_name, User.given_name, User.id) > key)
+
+
+def active_admins() -> int:
+    """How many active administrators the organisation has."""
+    query = (
+        select(func.count())
+        .select_from(RoleGrant)
+        .join(User, User.id == RoleGrant.user_id)
+        .where(RoleGrant.role == "admin", User.active)
+    )
+    return db.session.scalars(query).one()

@@ -1,0 +1,239 @@
+"""What is done with accounts and sign-ins."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import select
+from sqlalchemy.orm.attributes import flag_modified
+
+from medical.audit import service as audit
+from medical.identity import passwords, queries, sessions, tokens
+from medical.identity.errors import (
+    EmailTaken,
+    InvalidCredentials,
+    LastAdmin,
+    OrganizationExists,
+    RegistrationClosed,
+)
+from medical.identity.keys import KeyRing
+from medical.identity.models import Organization, RoleGrant, User
+from medical.identity.permissions import Role
+from medical.platform import authz, clock
+from medical.platform.authz import Actor
+from medical.platform.db import Scope, db, enter, flush_or_raise, scope_organization
+from medical.platform.errors import NotFound, Stale, Unauthenticated
+from medical.platform.ids import new_id
+
+EMAIL_TAKEN = {"uq_users_email": EmailTaken()}
+
+
+class TokenPair(Struct, frozen=True):
+    """What a client needs to call and to go on calling."""
+
+    access_token: str
+    refresh_token: str
+
+
+def authenticate(ring: KeyRing, token: str) -> Actor:
+    """The caller behind an access token; from here on the transaction sees their organisation's rows.
+
+    Session, account and roles are looked up now, so that logout, deactivation and a change of roles
+    hold from the next request on. Raises ``Unauthenticated``.
+    """
+    claims = tokens.verify(ring, token)
+    enter(Scope(claims.organization_id, claims.user_id, authz.current_request_id()))
+    values = {"session_id": claims.session_id, "user_id": claims.user_id, "now": clock.now()}
+    row = db.session.execute(queries.CALLER, values).first()
+    if row is None:
+        enter(None)
+        raise Unauthenticated("This sign-in is over; sign in again.")
+    return Actor(
+        user_id=row.id,
+        organization_id=claims.organization_id,
+        session_id=claims.session_id,
+        email=row.email,
+        roles=frozenset(row.roles),
+    )
+
+
+def login(ring: KeyRing, *, email: str, password: str) -> TokenPair:
+    """Begin a sign-in. Raises ``InvalidCredentials``, in the same time whatever is wrong."""
+    account = queries.find_account(email.lower())
+    known = passwords.matches(password, account.password_hash if account else None)
+    if account:
+        enter(Scope(account.organization_id, None, authz.current_request_id()))
+        audit.touch("user", account.id)
+    if not account or not known or not account.active:
+        raise InvalidCredentials
+    enter(Scope(account.organization_id, account.id, authz.current_request_id()))
+    return _pair(ring, account.organization_id, sessions.start(account.organization_id, account.id, clock.now()))
+
+
+def refresh(ring: KeyRing, *, refresh_token: str) -> TokenPair:
+    """Carry a sign-in on. Raises ``RefreshTokenReused`` or ``InvalidRefreshToken``."""
+    started = sessions.rotate(refresh_token, clock.now(), authz.current_request_id())
+    organization_id = db.session.scalars(select(User.organization_id).where(User.id == started.user_id)).one()
+    audit.touch("user", started.user_id)
+    return _pair(ring, organization_id, started)
+
+
+def logout(actor: Actor) -> None:
+    """End the caller's sign-in."""
+    if actor.session_id:
+        sessions.end(actor.session_id, clock.now(), "logout")
+    audit.touch("user", actor.user_id)
+
+
+def _pair(ring: KeyRing, organization_id: UUID, started: sessions.Started) -> TokenPair:
+    claims = tokens.Claims(started.user_id, started.session_id, organization_id)
+    return TokenPair(tokens.issue(ring, claims, clock.now()), started.refresh_token)
+
+
+def registration_scope() -> Scope | None:
+    """The scope of the organisation that people who register themselves belong to, if there is one."""
+    query = select(Organization.id).where(Organization.self_registration)
+    organization_id = db.session.scalars(query).first()
+    return Scope(organization_id, None, authz.current_request_id()) if organization_id else None
+
+
+def enter_registration() -> None:
+    """Work as the organisation that takes registrations. Raises ``RegistrationClosed``."""
+    scope = registration_scope()
+    if scope is None:
+        raise RegistrationClosed
+    enter(scope)
+
+
+def create_user(
+    *,
+    email: str,
+    given_name: str,
+    family_name: str,
+    roles: Iterable[Role],
+    password: str | None = None,
+    granted_by: UUID | None = None,
+) -> User:
+    """A new account in the present organisation. Raises ``EmailTaken``."""
+    user = User(
+        id=new_id(),
+        email=email.lower(),
+        given_name=given_name,
+        family_name=family_name,
+        password_hash=passwords.hash_password(password) if password else None,
+        active=True,
+        roles=[RoleGrant(role=role, granted_by=granted_by) for role in sorted(set(roles))],
+    )
+    db.session.add(user)
+    flush_or_raise(EMAIL_TAKEN)
+    audit.touch("user", user.id)
+    return user
+
+
+def create_admin(*, organization_name: str, email: str, password: str, given_name: str, family_name: str) -> User:
+    """An administrator of the organisation of this name, which is made when it is new.
+
+    The first organisation of an installation takes registrations. Raises ``EmailTaken``.
+    """
+    ensure_organization(organization_name)
+    user = create_user(
+        email=email, given_name=given_name, family_name=family_name, roles=[Role.ADMIN], password=password
+    )
+    audit.record("user.created", "success")
+    return user
+
+
+def ensure_organization(name: str) -> UUID:
+    """Enter the organisation of this name, making it when it is new; its id."""
+    db.session.execute(queries.NAME_ORGANIZATION, {"name": name})
+    found = db.session.scalars(select(Organization.id).where(Organization.name == name)).first()
+    if found:
+        enter(Scope(found))
+        return found
+    first = registration_scope() is None
+    organization_id = new_id()
+    enter(Scope(organization_id))
+    db.session.add(Organization(id=organization_id, name=name, self_registration=first))
+    flush_or_raise({"uq_organization_name": OrganizationExists()})
+    return organization_id
+
+
+def list_users(limit: int, after: tuple[str, str, UUID] | None) -> Sequence[User]:
+    """Accounts in the order of names, one more than ``limit`` when more follow."""
+    query = queries.users_after(after) if after else queries.users()
+    return db.session.scalars(query.limit(limit + 1)).all()
+
+
+def get_user(user_id: UUID, *, lock: bool = False) -> User:
+    """An account of the caller's organisation. Raises ``NotFound``."""
+    query = queries.users().where(User.id == user_id)
+    if lock:
+        query = query.with_for_update(of=User)
+    user = db.session.scalars(query).first()
+    if user is None:
+        raise NotFound
+    audit.touch("user", user.id)
+    return user
+
+
+def update_user(user_id: UUID, expected_version: int | None, changes: dict[str, str]) -> User:
+    """Change names or email of an account. Raises ``NotFound``, ``Stale`` or ``EmailTaken``."""
+    user = get_user(user_id, lock=True)
+    ensure_version(user.version, expected_version)
+    for name, value in changes.items():
+        setattr(user, name, value.lower() if name == "email" else value)
+    flush_or_raise(EMAIL_TAKEN)
+    return user
+
+
+def change_roles(actor: Actor, user_id: UUID, expected_version: int | None, roles: Iterable[Role]) -> User:
+    """Give a user exactly these roles. Raises ``NotFound``, ``Stale`` or ``LastAdmin``."""
+    _lock_admins()
+    user = get_user(user_id, lock=True)
+    ensure_version(user.version, expected_version)
+    wanted = {str(role) for role in roles}
+    if wanted == {grant.role for grant in user.roles}:
+        return user
+    user.roles = [grant for grant in user.roles if grant.role in wanted] + [
+        RoleGrant(role=role, granted_by=actor.user_id) for role in sorted(wanted - {grant.role for grant in user.roles})
+    ]
+    flag_modified(user, "active")  # so that the version counts this change too
+    db.session.flush()
+    _ensure_admin_left()
+    return user
+
+
+def grant_role(user: User, role: Role) -> None:
+    """Add a role to a user's, whose roles are loaded."""
+    if role not in {grant.role for grant in user.roles}:
+        user.roles.append(RoleGrant(role=role))
+        db.session.flush()
+
+
+def deactivate_user(user_id: UUID) -> User:
+    """Close an account: its sign-ins end at once. Raises ``NotFound`` or ``LastAdmin``."""
+    _lock_admins()
+    user = get_user(user_id, lock=True)
+    if user.active:
+        user.active = False
+        sessions.end_all(user.id, clock.now(), "deactivated")
+        db.session.flush()
+        _ensure_admin_left()
+    return user
+
+
+def ensure_version(version: int, expected: int | None) -> None:
+    """Raise ``Stale`` when the caller's change is based on another version."""
+    if expected is not None and expected != version:
+        raise Stale
+
+
+def _lock_admins() -> None:
+    """Let changes of who is administrator follow one another, so that two cannot remove each other."""
+    own = select(Organization.id).where(Organization.id == scope_organization())
+    db.session.execute(own.with_for_update(key_share=False))
+
+
+def _ensure_admin_left() -> None:
+    if queries.active_admins() == 0:
+        raise LastAdmin

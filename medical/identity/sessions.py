@@ -1,0 +1,120 @@
+"""Sign-ins: begun by a login, carried on by refresh tokens that work once, ended at once."""
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import text, update
+
+from medical.identity.errors import InvalidRefreshToken, RefreshTokenReused
+from medical.identity.models import AuthSession, RefreshToken
+from medical.platform.db import Scope, db, enter
+from medical.platform.ids import new_id
+
+LIFETIME = timedelta(hours=12)
+"""From login to the latest end of the sign-in, however often it is refreshed."""
+
+ORGANIZATION_BYTES, SECRET_BYTES = 16, 32
+
+
+class Started(Struct, frozen=True):
+    """A sign-in with the refresh token to carry it on."""
+
+    session_id: UUID
+    user_id: UUID
+    refresh_token: str
+
+
+def start(organization_id: UUID, user_id: UUID, now: datetime) -> Started:
+    """Begin a sign-in of the user."""
+    session = AuthSession(user_id=user_id, created_at=now, expires_at=now + LIFETIME)
+    db.session.add(session)
+    db.session.flush()
+    token, digest = _new_token(organization_id)
+    db.session.add(RefreshToken(session_id=session.id, generation=1, digest=digest, created_at=now))
+    db.session.flush()
+    return Started(session.id, user_id, token)
+
+
+ROTATE = text(
+    """
+    WITH live AS (
+        SELECT s.id, s.user_id FROM auth_session s
+        JOIN refresh_token t ON t.session_id = s.id
+        JOIN users u ON u.id = s.user_id
+        WHERE t.digest = :digest AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
+        FOR UPDATE OF s
+    ), used AS (
+        UPDATE refresh_token t SET used_at = :now FROM live
+        WHERE t.digest = :digest AND t.session_id = live.id AND t.used_at IS NULL
+        RETURNING t.organization_id, t.session_id, t.generation, live.user_id
+    ), successor AS (
+        INSERT INTO refresh_token (id, organization_id, session_id, generation, digest, created_at)
+        SELECT :id, organization_id, session_id, generation + 1, :successor, :now FROM used
+    )
+    SELECT session_id, user_id FROM used
+    """
+)
+"""Use a token and make its successor, if and only if nobody used it and the sign-in lives.
+
+The row of the sign-in is locked first, as by whatever ends it: so ending wins over a refresh under way.
+"""
+
+FIND = text("SELECT session_id, used_at FROM refresh_token WHERE digest = :digest")
+
+
+def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started:
+    """Exchange a refresh token for its successor.
+
+    Raises ``RefreshTokenReused``, having ended the sign-in, when the token was used before, and
+    ``InvalidRefreshToken`` when it is unknown or its sign-in is over.
+    """
+    organization_id, digest = _read_token(refresh_token)
+    enter(Scope(organization_id, None, request_id))
+    token, successor = _new_token(organization_id)
+    values = {"digest": digest, "successor": successor, "id": new_id(), "now": now}
+    if rotated := db.session.execute(ROTATE, values).first():
+        enter(Scope(organization_id, rotated.user_id, request_id))
+        return Started(rotated.session_id, rotated.user_id, token)
+    found = db.session.execute(FIND, {"digest": digest}).first()
+    if found is None or found.used_at is None:
+        raise InvalidRefreshToken
+    end(found.session_id, now, "refresh token reused")
+    raise RefreshTokenReused
+
+
+def end(session_id: UUID, now: datetime, reason: str) -> None:
+    """End a sign-in; its access and refresh tokens are refused from the commit on."""
+    db.session.execute(
+        update(AuthSession)
+        .where(AuthSession.id == session_id, AuthSession.ended_at.is_(None))
+        .values(ended_at=now, end_reason=reason)
+    )
+
+
+def end_all(user_id: UUID, now: datetime, reason: str) -> None:
+    """End every sign-in of the user."""
+    db.session.execute(
+        update(AuthSession)
+        .where(AuthSession.user_id == user_id, AuthSession.ended_at.is_(None))
+        .values(ended_at=now, end_reason=reason)
+    )
+
+
+def _new_token(organization_id: UUID) -> tuple[str, bytes]:
+    """A new opaque token and its digest; it names the organisation whose rows must be asked."""
+    token = urlsafe_b64encode(organization_id.bytes + secrets.token_bytes(SECRET_BYTES)).decode()
+    return token, sha256(token.encode()).digest()
+
+
+def _read_token(token: str) -> tuple[UUID, bytes]:
+    try:
+        raw = urlsafe_b64decode(token.encode())
+    except ValueError:
+        raise InvalidRefreshToken from None
+    if len(raw) != ORGANIZATION_BYTES + SECRET_BYTES:
+        raise InvalidRefreshToken
+    return UUID(bytes=raw[:ORGANIZATION_BYTES]), sha256(token.encode()).digest()

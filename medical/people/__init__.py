@@ -1,0 +1,1 @@
+"""Who is treated, who treats, and where."""

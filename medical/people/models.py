@@ -1,0 +1,133 @@
+"""Locations, clinicians, patients and their identifiers."""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, Sequence, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from medical.identity.models import User
+from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+
+ZONE_KNOWN = "(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL"
+"""PostgreSQL itself must know the zone (an unknown one raises 22023), whatever Python's table says."""
+
+MRN = Sequence("patient_mrn_seq", metadata=Base.metadata)
+
+
+class Location(Tenant, Base):
+    """A site of the organisation, with the wall clock that hangs there."""
+
+    __tablename__ = "location"
+    __table_args__ = (
+        tenant_key("location"),
+        UniqueConstraint("organization_id", "name", name="uq_location_organization_id_name"),
+        CheckConstraint(ZONE_KNOWN, name="time_zone"),
+    )
+
+    name: Mapped[str]
+    time_zone: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Clinician(Base):
+    """A user who treats patients; the id is the user's."""
+
+    __tablename__ = "clinician"
+    __table_args__ = (
+        tenant_key("clinician"),
+        same_organization("clinician", "id", "users"),
+        same_organization("clinician", "location_id", "location"),
+        Index("ix_clinician_organization_id_specialty", "organization_id", "specialty"),
+        CheckConstraint(ZONE_KNOWN, name="time_zone"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
+    specialty: Mapped[str]
+    time_zone: Mapped[str]
+    location_id: Mapped[UUID | None]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    user: Mapped[User] = relationship(
+        back_populates="clinician", lazy="raise", primaryjoin="User.id == foreign(Clinician.id)"
+    )
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Patient(Tenant, Base):
+    """A person who is or may be treated."""
+
+    __tablename__ = "patient"
+    __table_args__ = (
+        tenant_key("patient"),
+        same_organization("patient", "user_id", "users"),
+        UniqueConstraint("organization_id", "mrn", name="uq_patient_organization_id_mrn"),
+        UniqueConstraint("user_id", name="uq_patient_user_id"),
+        CheckConstraint("sex IN ('male', 'female', 'other', 'unknown')", name="sex"),
+        Index("ix_patient_organization_id_birth_date", "organization_id", "birth_date"),
+        Index("ix_patient_organization_id_name", "organization_id", "family_name", "given_name", "id"),
+    )
+
+    mrn: Mapped[str] = mapped_column(
+        default=text("'P' || lpad(nextval('patient_mrn_seq')::text, 7, '0')"),
+        comment="medical record number, the label people use; never a permission",
+    )
+    given_name: Mapped[str]
+    family_name: Mapped[str]
+    birth_date: Mapped[date]
+    sex: Mapped[str]
+    email: Mapped[str | None]
+    phone: Mapped[str | None]
+    address: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    user_id: Mapped[UUID | None] = mapped_column(comment="the patient's own account")
+    search_name: Mapped[str] = mapped_column(
+        Computed("search_key(given_name || ' ' || family_name)", persisted=True),
+        comment="name without case and accents",
+    )
+    phone_digits: Mapped[str | None] = mapped_column(Computed(r"regexp_replace(phone, '\D', '', 'g')", persisted=True))
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    user: Mapped[User | None] = relationship(
+        back_populates="patient", lazy="raise", primaryjoin="User.id == foreign(Patient.user_id)"
+    )
+    identifiers: Mapped[list["PatientIdentifier"]] = relationship(
+        back_populates="patient",
+        lazy="raise",
+        primaryjoin="Patient.id == foreign(PatientIdentifier.patient_id)",
+        order_by="PatientIdentifier.system, PatientIdentifier.value",
+        cascade="all, delete-orphan",
+    )
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class PatientIdentifier(Tenant, Base):
+    """A number somebody else knows the patient by, unique in its system."""
+
+    __tablename__ = "patient_identifier"
+    __table_args__ = (
+        same_organization("patient_identifier", "patient_id", "patient"),
+        UniqueConstraint(
+            "organization_id", "system", "value", name="uq_patient_identifier_organization_id_system_value"
+        ),
+        Index("ix_patient_identifier_patient_id", "patient_id"),
+    )
+
+    patient_id: Mapped[UUID]
+    system: Mapped[str]
+    value: Mapped[str]
+
+    patient: Mapped[Patient] = relationship(
+        back_populates="identifiers",
+        lazy="raise",
+        primaryjoin="Patient.id == foreign(PatientIdentifier.patient_id)",
+    )

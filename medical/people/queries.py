@@ -1,0 +1,159 @@
+"""What is read about people; every SELECT of patients starts from `visible_patients`."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import Float, Select, case, cast, exists, false, func, literal, or_, select, tuple_
+from sqlalchemy.orm import joinedload, selectinload
+
+from medical.identity.models import User
+from medical.identity.permissions import Role
+from medical.people.models import Clinician, Location, Patient, PatientIdentifier
+from medical.platform.authz import Actor
+from medical.platform.db import db
+
+STAFF = frozenset({Role.ADMIN, Role.CLINICIAN, Role.NURSE, Role.RECEPTIONIST})
+"""Roles that see the demographics of every patient of their organisation."""
+
+NAME_LIKE, SAME_NAME = 0.45, 0.5
+"""Trigram similarity from which a name is found, and from which two people may be one."""
+MINIMUM_PHONE_DIGITS = 4
+
+
+class PatientKey(Struct, frozen=True, array_like=True):
+    """Where a page of patients ends: best match first, then by name."""
+
+    rank: float
+    family_name: str
+    given_name: str
+    id: UUID
+
+
+def visible_patients(actor: Actor) -> Select[Patient]:
+    """The patients this actor may see: staff all of their organisation's, patients themselves."""
+    query = select(Patient)
+    if actor.roles & STAFF:
+        return query
+    return query.where(Patient.user_id == actor.user_id)
+
+
+def search_patients(
+    actor: Actor, q: str | None, limit: int, after: PatientKey | None
+) -> Sequence[tuple[Patient, float]]:
+    """Visible patients that fit ``q``, each with how well, one more than ``limit`` when more follow."""
+    rank = _rank(q) if q else literal(0.0)
+    query = visible_patients(actor).options(selectinload(Patient.identifiers)).add_columns(rank.label("rank"))
+    if q:
+        query = query.where(or_(_likeness(q) >= NAME_LIKE, _contains(q), _is_theirs(q)))
+    order = (-rank, Patient.family_name, Patient.given_name, Patient.id)
+    if after:
+        query = query.where(tuple_(*order) > (-after.rank, after.family_name, after.given_name, after.id))
+    rows = db.session.execute(query.order_by(*order).limit(limit + 1)).all()
+    return [(patient, found) for patient, found in rows]
+
+
+def _rank(q: str) -> Any:
+    """How well a patient fits: 2 for a number or date of theirs, else the likeness of the name, to 3 digits."""
+    likeness = func.round(cast(_likeness(q) * 1000, Float)) / 1000
+    return cast(case((_is_theirs(q), 2.0), else_=likeness), Float)
+
+
+def _likeness(q: str) -> Any:
+    return func.word_similarity(func.search_key(q), Patient.search_name)
+
+
+def _contains(q: str) -> Any:
+    return func.strpos(Patient.search_name, func.search_key(q)) > 0
+
+
+def _is_theirs(q: str) -> Any:
+    """Whether ``q`` is the patient's record number, identifier, phone number or birth date."""
+    digits = "".join(character for character in q if character.isdigit())
+    phone = Patient.phone_digits.endswith(digits) if len(digits) >= MINIMUM_PHONE_DIGITS else false()
+    try:
+        born: Any = Patient.birth_date == date.fromisoformat(q.strip())
+    except ValueError:
+        born = false()
+    identified = exists().where(PatientIdentifier.patient_id == Patient.id, PatientIdentifier.value == q.strip())
+    return or_(Patient.mrn == q.strip().upper(), func.coalesce(phone, false()), born, identified)
+
+
+def likely_same(
+    *, given_name: str, family_name: str, birth_date: date, identifiers: Sequence[tuple[str, str]]
+) -> Sequence[Patient]:
+    """Patients who are probably this person: an identifier in common, or birth date and a like name."""
+    name = func.search_key(f"{given_name} {family_name}")
+    same_identifier = exists().where(
+        PatientIdentifier.patient_id == Patient.id,
+        tuple_(PatientIdentifier.system, PatientIdentifier.value).in_(identifiers),
+    )
+    born_and_named = (Patient.birth_date == birth_date) & (func.similarity(name, Patient.search_name) >= SAME_NAME)
+    query = select(Patient).where(or_(same_identifier, born_and_named) if identifiers else born_and_named)
+    return db.session.scalars(
+        query.order_by(func.similarity(name, Patient.search_name).desc(), Patient.id).limit(5)
+    ).all()
+
+
+def clinicians() -> Select[Clinician]:
+    """The organisation's active clinicians with their accounts, ordered by name."""
+    return (
+        select(Clinician)
+        .join(User, User.id == Clinician.id)
+        .where(User.active)
+        .options(joinedload(Clinician.user))
+        .order_by(User.family_name, User.given_name, Clinician.id)
+    )
+
+
+def list_clinicians(
+    *,
+    specialty: str | None,
+    location_id: UUID | None,
+    q: str | None,
+    limit: int,
+    after: tuple[str, str, UUID] | None,
+) -> Sequence[Clinician]:
+    """Clinicians that fit all that is given, one more than ``limit`` when more follow."""
+    query = clinicians()
+    if specialty:
+        query = query.where(func.lower(Clinician.specialty) == specialty.lower())
+    if location_id:
+        query = query.where(Clinician.location_id == location_id)
+    if q:
+        name = func.search_key(User.given_name + " " + User.family_name)
+        like = func.word_similarity(func.search_key(q), name) >= NAME_LIKE
+        query = query.where(or_(like, func.strpos(name, func.search_key(q)) > 0))
+    if after:
+        query = query.where(tuple_(User.family_name, User.given_name, Clinician.id) > after)
+    return db.session.scalars(query.limit(limit + 1)).all()
+
+
+def list_locations(limit: int, after: tuple[str, UUID] | None) -> Sequence[Location]:
+    """Locations by name, one more than ``limit`` when more follow."""
+    query = select(Location).order_by(Location.name, Location.id)
+    if after:
+        query = query.where(tuple_(Location.name, Location.id) > after)
+    return db.session.scalars(query.limit(limit + 1)).all()
+
+
+class OwnAccount(Struct, frozen=True):
+    """What a user is besides an account."""
+
+    given_name: str
+    family_name: str
+    patient_id: UUID | None
+    clinician_id: UUID | None
+
+
+def own_account(user_id: UUID) -> OwnAccount:
+    """The user's names, and who they are as patient and as clinician."""
+    query = (
+        select(User.given_name, User.family_name, Patient.id, Clinician.id)
+        .outerjoin(Patient, Patient.user_id == User.id)
+        .outerjoin(Clinician, Clinician.id == User.id)
+        .where(User.id == user_id)
+    )
+    return OwnAccount(*db.session.execute(query).one())

@@ -1,0 +1,219 @@
+"""What is done with patients, clinicians and places."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select, text
+from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm.attributes import flag_modified
+
+from medical.audit import service as audit
+from medical.identity import service as identity
+from medical.identity.errors import EmailTaken
+from medical.identity.models import User
+from medical.identity.permissions import Role
+from medical.people import queries
+from medical.people.errors import (
+    ClinicianExists,
+    ContactFieldsOnly,
+    IdentifierTaken,
+    LocationExists,
+    PossibleDuplicate,
+)
+from medical.people.models import Clinician, Location, Patient, PatientIdentifier
+from medical.platform.authz import Actor
+from medical.platform.db import db, flush_or_raise
+from medical.platform.errors import NotFound
+from medical.platform.ids import new_id
+
+CONTACT_FIELDS = frozenset({"email", "phone", "address"})
+"""What a patient may change about themselves."""
+
+IDENTIFIER_TAKEN = {"uq_patient_identifier_organization_id_system_value": IdentifierTaken()}
+
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('register ' || :birth_date, 0))")
+"""People born on one day are registered one after the other, so that twins of one request meet."""
+
+
+def register_account(
+    *, email: str, password: str, given_name: str, family_name: str, birth_date: date
+) -> tuple[UUID, UUID]:
+    """A person opens their own patient account; the ids of user and patient.
+
+    A known email gets the same answer with ids of nobody, so that nobody learns who has an account.
+    Raises ``RegistrationClosed``.
+    """
+    identity.enter_registration()
+    savepoint = db.session.begin_nested()
+    try:
+        user = identity.create_user(
+            email=email,
+            given_name=given_name,
+            family_name=family_name,
+            roles=[Role.PATIENT],
+            password=password,
+        )
+    except EmailTaken:
+        savepoint.rollback()
+        return new_id(), new_id()
+    savepoint.commit()
+    patient = Patient(
+        id=new_id(),
+        given_name=given_name,
+        family_name=family_name,
+        birth_date=birth_date,
+        sex="unknown",
+        email=email,
+        user_id=user.id,
+    )
+    db.session.add(patient)
+    db.session.flush()
+    audit.touch("patient", patient.id, patient_id=patient.id)
+    return user.id, patient.id
+
+
+def register_patient(
+    *,
+    identifiers: Sequence[tuple[str, str]],
+    confirm_new: bool,
+    given_name: str,
+    family_name: str,
+    birth_date: date,
+    **details: Any,
+) -> Patient:
+    """A new patient of the organisation.
+
+    Raises ``PossibleDuplicate`` with candidates unless ``confirm_new``, and ``IdentifierTaken``.
+    """
+    if not confirm_new:
+        db.session.execute(ONE_AT_A_TIME, {"birth_date": str(birth_date)})
+        _ensure_new(given_name, family_name, birth_date, identifiers)
+    patient = Patient(
+        id=new_id(),
+        given_name=given_name,
+        family_name=family_name,
+        birth_date=birth_date,
+        identifiers=[PatientIdentifier(system=system, value=value) for system, value in identifiers],
+        **details,
+    )
+    db.session.add(patient)
+    flush_or_raise(IDENTIFIER_TAKEN)
+    audit.touch("patient", patient.id, patient_id=patient.id)
+    return patient
+
+
+def _ensure_new(given_name: str, family_name: str, birth_date: date, identifiers: Sequence[tuple[str, str]]) -> None:
+    likely = queries.likely_same(
+        given_name=given_name, family_name=family_name, birth_date=birth_date, identifiers=identifiers
+    )
+    if not likely:
+        return
+    names = ("id", "mrn", "given_name", "family_name", "birth_date", "sex")
+    candidates = [{name: getattr(patient, name) for name in names} for patient in likely]
+    raise PossibleDuplicate(members={"candidates": msgspec.to_builtins(candidates)})
+
+
+def search_patients(
+    actor: Actor, q: str | None, limit: int, after: queries.PatientKey | None
+) -> Sequence[tuple[Patient, float]]:
+    """Patients the actor may see that fit ``q``, each with how well; best first."""
+    rows = queries.search_patients(actor, q, limit, after)
+    for patient, _ in rows[:limit]:
+        audit.touch("patient", patient.id, patient_id=patient.id)
+    return rows
+
+
+def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = False, lock: bool = False) -> Patient:
+    """A patient the actor may see, with their identifiers if wanted. Raises ``NotFound`` for all others."""
+    query = queries.visible_patients(actor).where(Patient.id == patient_id)
+    if identifiers:
+        query = query.options(selectinload(Patient.identifiers))
+    if lock:
+        query = query.with_for_update(of=Patient)
+    audit.touch("patient", patient_id, patient_id=patient_id)
+    patient = db.session.scalars(query).first()
+    if patient is None:
+        raise NotFound
+    return patient
+
+
+def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None, changes: Mapping[str, Any]) -> Patient:
+    """Change a patient's details; patients themselves their contact details only.
+
+    Raises ``NotFound``, ``ContactFieldsOnly``, ``Stale`` or ``IdentifierTaken``.
+    """
+    patient = get_visible_patient(actor, patient_id, identifiers=True, lock=True)
+    if not actor.roles & queries.STAFF and changes.keys() - CONTACT_FIELDS:
+        raise ContactFieldsOnly
+    identity.ensure_version(patient.version, expected_version)
+    for name, value in changes.items():
+        if name == "identifiers":
+            _replace_identifiers(patient, value)
+        else:
+            setattr(patient, name, value)
+    flush_or_raise(IDENTIFIER_TAKEN)
+    return patient
+
+
+def _replace_identifiers(patient: Patient, wanted: Sequence[tuple[str, str]]) -> None:
+    kept = [one for one in patient.identifiers if (one.system, one.value) in wanted]
+    present = {(one.system, one.value) for one in kept}
+    new = [PatientIdentifier(system=system, value=value) for system, value in wanted if (system, value) not in present]
+    patient.identifiers = kept + new
+    flag_modified(patient, "given_name")  # so that the version counts this change too
+
+
+def create_clinician(*, user_id: UUID, specialty: str, time_zone: str, location_id: UUID | None) -> Clinician:
+    """Make a user a clinician, with the role. Raises ``NotFound`` or ``ClinicianExists``."""
+    user = db.session.get(User, user_id, options=[joinedload(User.clinician), joinedload(User.roles)])
+    if user is None or not user.active:
+        raise NotFound("There is no such user in your organisation.")
+    if user.clinician:
+        raise ClinicianExists
+    if location_id:
+        ensure_location(location_id)
+    clinician = Clinician(id=user.id, specialty=specialty, time_zone=time_zone, location_id=location_id, user=user)
+    db.session.add(clinician)
+    flush_or_raise({"pk_clinician": ClinicianExists()})
+    identity.grant_role(user, Role.CLINICIAN)
+    audit.touch("clinician", clinician.id)
+    return clinician
+
+
+def get_clinician(clinician_id: UUID) -> Clinician:
+    """An active clinician of the organisation. Raises ``NotFound``."""
+    clinician = db.session.scalars(queries.clinicians().where(Clinician.id == clinician_id)).first()
+    if clinician is None:
+        raise NotFound
+    return clinician
+
+
+list_clinicians = queries.list_clinicians
+list_locations = queries.list_locations
+own_account = queries.own_account
+
+
+def create_location(*, name: str, time_zone: str) -> Location:
+    """A new site of the organisation. Raises ``LocationExists``."""
+    location = Location(id=new_id(), name=name, time_zone=time_zone)
+    db.session.add(location)
+    flush_or_raise({"uq_location_organization_id_name": LocationExists()})
+    audit.touch("location", location.id)
+    return location
+
+
+def get_location(location_id: UUID) -> Location:
+    """A site of the organisation. Raises ``NotFound``."""
+    location = db.session.scalars(select(Location).where(Location.id == location_id)).first()
+    if location is None:
+        raise NotFound
+    return location
+
+
+def ensure_location(location_id: UUID) -> None:
+    """Raise ``NotFound`` unless the organisation has this site."""
+    if db.session.scalars(select(Location.id).where(Location.id == location_id)).first() is None:
+        raise NotFound("There is no such location in your organisation.")

@@ -1,0 +1,69 @@
+"""Who calls, and what their roles allow. The table of roles itself is ``medical.access``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from flask import g, has_request_context, request
+
+from medical.platform.errors import Forbidden
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """The caller: a plain value, safe to keep after the session closes."""
+
+    user_id: UUID
+    organization_id: UUID
+    session_id: UUID | None
+    email: str
+    roles: frozenset[str]
+
+
+_permissions_of_role: dict[str, frozenset[str]] = {}
+
+
+def use_policy(table: Mapping[str, frozenset[str]]) -> None:
+    """Make ``table`` (role → permissions) the policy of the program."""
+    _permissions_of_role.clear()
+    _permissions_of_role.update(table)
+
+
+def permissions(actor: Actor) -> frozenset[str]:
+    """Everything the actor's roles allow together."""
+    return frozenset().union(*(_permissions_of_role.get(role, frozenset()) for role in actor.roles))
+
+
+def holds(actor: Actor, permission: str) -> bool:
+    """Whether any of the actor's roles allows ``permission``."""
+    return any(permission in _permissions_of_role.get(role, frozenset()) for role in actor.roles)
+
+
+def ensure_holds(actor: Actor, permission: str) -> None:
+    """Raise ``Forbidden`` unless a role of the actor allows ``permission``."""
+    if not holds(actor, permission):
+        raise Forbidden(f"None of your roles allows {permission}.")
+
+
+def current_actor() -> Actor:
+    """The caller of the present request; a programming error on a public route."""
+    actor = find_actor()
+    if actor is None:
+        raise LookupError("this route is public: it has no actor")
+    return actor
+
+
+def find_actor() -> Actor | None:
+    """The caller of the present request, if there is a request and it has one."""
+    actor: Actor | None = g.get("actor") if has_request_context() else None
+    return actor
+
+
+def current_request_id() -> str | None:
+    """The id of the present request, if there is one."""
+    return g.request_id if has_request_context() else None
+
+
+def current_source() -> str | None:
+    """The network address the present request came from, if there is one."""
+    return request.remote_addr if has_request_context() else None

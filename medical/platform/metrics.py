@@ -1,0 +1,31 @@
+"""Counters and timings for Prometheus, summed over all worker processes."""
+
+import os
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+REQUESTS = Counter("medical_http_requests", "Requests answered.", ("method", "route", "status"))
+SECONDS = Histogram(
+    "medical_http_request_seconds",
+    "Time to answer, by route.",
+    ("method", "route"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+
+
+def observe(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answered request; ``route`` is the template of the path, never the path."""
+    REQUESTS.labels(method, route, str(status)).inc()
+    SECONDS.labels(method, route).observe(seconds)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format."""
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types here
+    return generate_latest(registry)

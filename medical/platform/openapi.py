@@ -1,0 +1,246 @@
+"""The OpenAPI 3.1 document, made from the declarations of the routes, and Swagger UI to try it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from importlib.resources import files
+from inspect import getdoc
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.routing import Rule
+
+from medical import __version__
+from medical.platform import errors
+from medical.platform.errors import AppError, Problem
+from medical.platform.http import JSON, Declaration, declared_routes, endpoint
+
+bp = Blueprint("docs", __name__, url_prefix="/api")
+
+REF = "#/components/schemas/{name}"
+PROBLEM = "application/problem+json"
+SCALARS: dict[str, dict[str, Any]] = {
+    "uuid": {"type": "string", "format": "uuid"},
+    "int": {"type": "integer"},
+    "default": {"type": "string"},
+}
+DESCRIPTION = (
+    "The backend a clinic runs: accounts and roles, availabilities, appointments, patients. "
+    "Sign in with `POST /api/v1/auth/login`, then send the access token as a bearer token. "
+    "Errors are RFC 9457 problem documents with a stable `code`."
+)
+ASSETS = {
+    "swagger-ui-bundle.js": ("offapi", "swagger_bundle.js", "text/javascript"),
+    "swagger-ui-preset.js": ("offapi", "swagger_preset.js", "text/javascript"),
+    "swagger-ui.css": ("offapi", "swagger_style.css", "text/css"),
+    "start.js": ("medical.platform", "swagger_start.js", "text/javascript"),
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Medical Backend API</title>
+<link rel="stylesheet" href="/api/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/api/docs/swagger-ui-bundle.js"></script>
+<script src="/api/docs/swagger-ui-preset.js"></script>
+<script src="/api/docs/start.js"></script>
+</body>
+</html>
+"""
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@endpoint(bp.get("/openapi.json"), returns=(200, dict[str, Any]))
+def show_document() -> dict[str, Any]:
+    """This document."""
+    made: dict[str, Any] | None = current_app.extensions.get("openapi")
+    if made is None:
+        made = current_app.extensions["openapi"] = document(current_app)
+    return made
+
+
+@endpoint(bp.get("/docs"), returns=(200, str), media_type="text/html; charset=utf-8")
+def show_page() -> str:
+    """Swagger UI, served from here alone."""
+    return PAGE
+
+
+@endpoint(
+    bp.get("/docs/<any('swagger-ui-bundle.js','swagger-ui-preset.js','swagger-ui.css','start.js'):name>"),
+    returns=(200, str),
+    media_type="text/plain",
+)
+def show_asset(name: str) -> bytes:
+    """A file of Swagger UI."""
+    package, source, _ = ASSETS[name]
+    return files(package).joinpath(source).read_bytes()
+
+
+@bp.after_request
+def _allow_page(response: Response) -> Response:
+    """Swagger UI styles itself inline; nothing else may be loaded from elsewhere."""
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    if name := (request.view_args or {}).get("name"):
+        response.content_type = ASSETS[name][2]
+        response.headers["Cache-Control"] = "public, max-age=3600"
+    return response
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """The OpenAPI document of every route of ``app``."""
+    routes = list(declared_routes(app))
+    shapes = {shape for _, _, one in routes for shape in (one.body, one.query, one.answer) if shape not in (None, str)}
+    shapes.add(Problem)
+    ordered = sorted(shapes, key=repr)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template=REF)
+    schema_of = {id(shape): schema for shape, schema in zip(ordered, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for rule, method, declaration in routes:
+        view = app.view_functions[rule.endpoint]
+        operation = _operation(rule, declaration, getdoc(view) or "", schema_of, components)
+        paths[_path(rule)][method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Medical Backend",
+            "version": __version__,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in sorted({rule.endpoint.split(".")[0] for rule, _, _ in routes})],
+        "paths": dict(paths),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _path(rule: Rule) -> str:
+    return "".join(f"{{{part}}}" if dynamic else part for dynamic, part in rule._trace if part != "|")
+
+
+def _operation(
+    rule: Rule, declaration: Declaration, text: str, schema_of: dict[int, Any], components: dict[str, Any]
+) -> dict[str, Any]:
+    summary, _, description = text.partition("\n\n")
+    operation: dict[str, Any] = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "tags": [rule.endpoint.split(".")[0]],
+        "summary": summary.strip().removesuffix("."),
+        "description": description.strip(),
+        "security": [] if declaration.public else [{"bearer": []}],
+        "x-permission": declaration.permission,
+        "x-audit": declaration.audit,
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(declaration, components),
+            *_headers(declaration),
+        ],
+        "responses": _responses(rule, declaration, schema_of),
+    }
+    if declaration.body:
+        schema = schema_of[id(declaration.body)]
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    return operation
+
+
+def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
+    found = []
+    for name in sorted(rule.arguments):
+        converter = rule._converters[name]
+        schema: dict[str, Any] = SCALARS.get(
+            type(converter).__name__.removesuffix("Converter").lower(), {"type": "string"}
+        )
+        if items := getattr(converter, "items", None):
+            schema = {"type": "string", "enum": sorted(items)}
+        found.append({"name": name, "in": "path", "required": True, "schema": schema})
+    return found
+
+
+def _query_parameters(declaration: Declaration, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if not declaration.query:
+        return []
+    schema = components[declaration.query.__name__]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _without_null(shape)}
+        for name, shape in schema["properties"].items()
+    ]
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is absent, never null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and not (name == "default" and not value)}
+    return rest | kinds[0] if len(kinds) == 1 else schema
+
+
+def _headers(declaration: Declaration) -> list[dict[str, Any]]:
+    found = []
+    if declaration.idempotent:
+        text = "The same key with the same request gives the first answer again, for 24 hours."
+        schema = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}
+        found.append({"name": "Idempotency-Key", "in": "header", "schema": schema, "description": text})
+    if declaration.if_match:
+        text = "The ETag of what the change is based on; refused when it is no longer the present version."
+        schema = {"type": "string", "pattern": '^"[0-9]{1,9}"$'}
+        found.append({"name": "If-Match", "in": "header", "schema": schema, "description": text})
+    return found
+
+
+def _responses(rule: Rule, declaration: Declaration, schema_of: dict[int, Any]) -> dict[str, Any]:
+    success: dict[str, Any] = {"description": "Done.", "headers": _answer_headers(declaration)}
+    if declaration.answer is str:
+        success["content"] = {declaration.media_type.partition(";")[0]: {"schema": {"type": "string"}}}
+    elif declaration.answer is not None:
+        success["content"] = {JSON: {"schema": schema_of[id(declaration.answer)]}}
+    found = {str(declaration.status): success}
+    by_status: dict[int, list[type[AppError]]] = defaultdict(list)
+    for error in dict.fromkeys([*_general_errors(rule, declaration), *declaration.errors]):
+        by_status[error.status].append(error)
+    for status, kinds in sorted(by_status.items()):
+        found[str(status)] = _problem_response(kinds)
+    return found
+
+
+def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:
+    lines = [f"`{kind.code}`: {(getdoc(kind) or kind.title).splitlines()[0]}" for kind in kinds]
+    return {
+        "description": "\n\n".join(lines),
+        "content": {PROBLEM: {"schema": {"$ref": REF.format(name="Problem")}}},
+    }
+
+
+def _answer_headers(declaration: Declaration) -> dict[str, Any]:
+    headers = {"X-Request-ID": {"schema": {"type": "string"}, "required": True}}
+    if declaration.etag:
+        headers["ETag"] = {"schema": {"type": "string"}, "required": True}
+    if declaration.idempotent:
+        headers["Idempotency-Replayed"] = {"schema": {"type": "string", "enum": ["true"]}}
+    return headers
+
+
+def _general_errors(rule: Rule, declaration: Declaration) -> Iterable[type[AppError]]:
+    """The refusals that follow from the declaration itself."""
+    if not declaration.public:
+        yield from (errors.Unauthenticated, errors.Forbidden)
+    if rule.arguments:
+        yield errors.NotFound
+    if declaration.body:
+        yield from (errors.MalformedJson, errors.TooLarge, errors.UnsupportedMediaType)
+    yield errors.InvalidRequest
+    if declaration.idempotent:
+        yield errors.IdempotencyKeyReused
+    if declaration.if_match:
+        yield errors.Stale
+    if rule.rule.startswith("/api/v1"):
+        yield from (errors.DatabaseUnreachable, errors.DatabaseBusy, errors.SchemaBehind)

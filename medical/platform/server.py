@@ -1,0 +1,131 @@
+"""Serving HTTP: Granian's processes, started and stopped in good order, and gone when their parent is."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import MPServer
+
+from medical.config import Settings
+from medical.platform.logging import configure, get_logger
+from medical.platform.processes import end_with_parent
+from medical.platform.refusal import Refused
+
+BACKLOG = 1024
+CONNECTIONS_PER_WORKER = 512
+"""Open connections, idle ones included, that a worker holds before it leaves new ones to the others."""
+
+DRAIN_SECONDS = 10
+"""How long requests in flight may take after the order to stop."""
+
+LOGGING = {
+    "version": 1,
+    "incremental": True,
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}},
+}
+"""Leaves our handlers alone and sends Granian's lines to them."""
+
+log = get_logger(__name__)
+
+
+class PortTaken(Refused):
+    """Nothing can listen at the address asked for."""
+
+
+class Reservation:
+    """An address kept for this program: free when taken, and nobody else's while it is held."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raise ``PortTaken`` when something else listens there, or the address is not this machine's."""
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                if os.name == "posix":
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+            self._held = socket.socket(family, kind, protocol) if sys.platform == "linux" else None
+            if self._held:
+                self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                self._held.bind(address)
+        except PermissionError as error:
+            raise PortTaken(f"port {port} is for root only: choose one above 1023 with --port") from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise PortTaken(f"{host}:{port} is not free ({reason}): choose another with --port") from error
+
+    def release(self) -> None:
+        """Give the address back."""
+        if self._held:
+            self._held.close()
+            self._held = None
+
+
+class Server(MPServer):
+    """Granian with our ways: one log format, an end on SIGHUP, and an end asked for from any thread."""
+
+    def __init__(self, host: str, port: int, settings: Settings) -> None:
+        super().__init__(
+            target="run:create_app",
+            address=host,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=settings.workers,
+            blocking_threads=settings.database_pool_size,
+            backlog=BACKLOG,
+            backpressure=CONNECTIONS_PER_WORKER,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            websockets=False,
+            log_level=LogLevels.error,
+            log_dictconfig=LOGGING,
+            workers_kill_timeout=DRAIN_SECONDS,
+            respawn_failed_workers=True,
+        )
+        self.on_startup(self._hang_up_is_an_end)
+
+    def end(self) -> None:
+        """Let requests in flight finish and leave ``serve``; may be called from any thread."""
+        self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # the library has no types here
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Let requests in flight finish, for a while, and end the workers."""
+        log.info("draining", seconds=DRAIN_SECONDS)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # the library has no types here
+
+    def _hang_up_is_an_end(self) -> None:
+        """A closed terminal ends the program, unless it was started to outlive it (nohup)."""
+        logging.getLogger("_granian").setLevel(logging.WARNING)
+        if sys.platform != "win32" and self._hang_up is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self.signal_handler_interrupt)
+        elif sys.platform != "win32":
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def run(self, create_app: Callable[[], Any]) -> None:
+        """Serve until told to stop; raises ``Refused`` when the workers end again and again."""
+        self._hang_up = signal.getsignal(signal.SIGHUP) if sys.platform != "win32" else None
+        metrics = tempfile.mkdtemp(prefix="medical-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        try:
+            self.serve(target_loader=partial(load, create_app), wrap_loader=False)
+        except SystemExit as error:
+            raise Refused("the web processes end again and again: the lines above say why") from error
+        finally:
+            shutil.rmtree(metrics, ignore_errors=True)
+
+
+def load(create_app: Callable[[], Any]) -> Any:
+    """The application, in a worker process that leaves the terminal's signals to its parent."""
+    end_with_parent()
+    configure(Settings.load())
+    return create_app()

@@ -1,0 +1,119 @@
+"""What every request gets, whatever its route: an id, a log line, metrics, safe headers, problems as answers."""
+
+import re
+import time
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import NotFound as NoSuchPath
+
+from medical.platform import db, errors, metrics
+from medical.platform.errors import AppError
+from medical.platform.ids import new_id
+from medical.platform.logging import get_logger
+
+log = get_logger(__name__)
+
+MAXIMUM_BODY = 1024 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of every answer; a page that needs more of the CSP sets its own."""
+
+
+def init_app(app: Flask) -> None:
+    """Give every request of ``app`` its frame."""
+    app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(AppError, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _failed)
+    app.teardown_request(_leave)
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
+    g.started = time.perf_counter()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = g.request_id
+    route = request.url_rule.rule if request.url_rule else "unknown"
+    seconds = time.perf_counter() - g.started
+    metrics.observe(request.method, route, response.status_code, seconds)
+    actor = g.get("actor")
+    log.info(
+        "request",
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        milliseconds=round(seconds * 1000, 1),
+        user_id=str(actor.user_id) if actor else None,
+        code=g.get("code"),
+    )
+    return response
+
+
+def _leave(_error: BaseException | None) -> None:
+    db.enter(None)
+    structlog.contextvars.clear_contextvars()
+
+
+def _refused(refusal: AppError) -> Response:
+    g.code = refusal.code
+    response = Response(refusal.document(g.request_id), status=refusal.status, headers=refusal.headers)
+    response.content_type = "application/problem+json"
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Errors of Flask's own, before a view is reached."""
+    if isinstance(error, NoSuchPath):
+        return _refused(errors.NotFound("There is nothing at this path."))
+    if isinstance(error, RequestEntityTooLarge):
+        return _refused(errors.TooLarge())
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        refusal = errors.MethodNotAllowed(headers={"Allow": allowed})
+        return _refused(refusal)
+    if error.code and 400 <= error.code < 500:
+        return _refused(errors.BadRequest())
+    return _failed(error)
+
+
+def _failed(error: Exception) -> Response:
+    """A database that is away or busy is said so; anything else is a bug of ours."""
+    if refusal := db.refusal_of(error):
+        log.warning("database_error", code=refusal.code, **_database_facts(error))
+        return _refused(refusal)
+    log.error("unhandled_error", error=type(error).__name__, exc_info=_without_values(error))
+    return _refused(AppError())
+
+
+def _database_facts(error: Exception) -> dict[str, Any]:
+    """The kind of a database error, without the values that its message may quote."""
+    origin = getattr(error, "orig", None)
+    return {"error": type(origin or error).__name__, "sqlstate": getattr(origin, "sqlstate", None)}
+
+
+def _without_values(error: Exception) -> tuple[type[BaseException], BaseException, Any]:
+    """The trace of ``error`` with its type but without its message, which may quote patients' data."""
+    bare = RuntimeError(f"{type(error).__module__}.{type(error).__qualname__} (message withheld)")
+    return RuntimeError, bare, error.__traceback__

@@ -1,0 +1,209 @@
+"""Shapes of what comes in and goes out, and reading the former so that every problem is named.
+
+msgspec checks shape and type in one pass and stops at the first problem; only when it found one
+is the input walked field by field for all of them. Types carry further checks of their own.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+from werkzeug.datastructures import MultiDict
+
+from medical.platform.errors import FieldProblem, InvalidRequest, MalformedJson
+
+Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+"""A line of text with something in it."""
+LongText = Annotated[str, Meta(min_length=1, max_length=4000, pattern=r"\S")]
+"""Several lines of text with something in them."""
+Email = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=r"^[^@\s]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$",
+        extra_json_schema={"format": "email", "examples": ["ada@example.org"]},
+    ),
+]
+"""An address that mail can be sent to, by form."""
+Version = Annotated[int, Meta(ge=1, description="Counts the changes; it is the ETag.")]
+
+Check = Callable[[Any], str | None]
+"""Says what is wrong with a value of the right type, or None; a type carries it as ``Meta(extra={"check": …})``."""
+
+EARLIEST_YEAR, LATEST_YEAR = 1900, 2200
+
+
+def _year_problem(instant: datetime) -> str | None:
+    """Dates at the ends of the calendar cannot be moved to another offset."""
+    if EARLIEST_YEAR <= instant.year <= LATEST_YEAR:
+        return None
+    return f"the year must lie between {EARLIEST_YEAR} and {LATEST_YEAR}"
+
+
+Instant = Annotated[datetime, Meta(tz=True, extra={"check": _year_problem})]
+"""A moment with an offset (RFC 3339); never a naive time."""
+
+
+class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request body or query: unknown fields are refused."""
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        yield from ()
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields by name, as keyword arguments of a service."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the caller sent, for a partial update."""
+        return {name: value for name, value in self.arguments().items() if value is not msgspec.UNSET}
+
+
+class Output(Struct, frozen=True, kw_only=True):
+    """An answer; every field is always there."""
+
+
+Model = TypeVar("Model", bound=Input)
+
+
+@cache
+def _decoder(model: type[Input]) -> msgspec.json.Decoder[Input]:
+    return msgspec.json.Decoder(model)
+
+
+def read_body(raw: bytes, model: type[Model]) -> Model:
+    """``raw`` as ``model``; raises ``MalformedJson``, or ``InvalidRequest`` naming every problem."""
+    try:
+        body = _decoder(model).decode(raw)
+    except msgspec.ValidationError:
+        raise InvalidRequest(shape_problems(msgspec.json.decode(raw), model, strict=True)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedJson from None
+    return _ensure_sound(body)  # type: ignore[return-value]  # the decoder made it of this very model
+
+
+def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
+    """Query parameters as ``model``; raises ``InvalidRequest`` naming every problem."""
+    plain: dict[str, Any] = {}
+    repeated = []
+    for field in msgspec.structs.fields(model):
+        given = values.getlist(field.encode_name)
+        if given and _is_list(field.type):
+            plain[field.encode_name] = given
+        elif given:
+            plain[field.encode_name] = given[0]
+            if len(given) > 1:
+                repeated.append(FieldProblem(f"/{field.encode_name}", "given more than once"))
+    plain |= {name: values[name] for name in values if name not in plain}
+    try:
+        query = msgspec.convert(plain, model, strict=False)
+    except msgspec.ValidationError:
+        raise InvalidRequest([*repeated, *shape_problems(plain, model, strict=False)]) from None
+    if repeated:
+        raise InvalidRequest(repeated)
+    return _ensure_sound(query)
+
+
+def _ensure_sound(model: Model) -> Model:
+    if problems := [*value_problems(model, type(model)), *model.problems()]:
+        raise InvalidRequest(problems)
+    return model
+
+
+def shape_problems(value: Any, kind: Any, *, strict: bool, pointer: str = "") -> Iterator[FieldProblem]:
+    """Every place in ``value`` that does not fit the type ``kind``, or fits it and is wrong nonetheless."""
+    struct = _struct_in(kind)
+    if struct and isinstance(value, dict):
+        yield from _struct_problems(value, struct, strict=strict, pointer=pointer)
+        return
+    item = _item_of(kind)
+    if item is not None and isinstance(value, list):
+        found = [
+            problem
+            for index, each in enumerate(value)
+            for problem in shape_problems(each, item, strict=strict, pointer=f"{pointer}/{index}")
+        ]
+        if found:
+            yield from found
+            return
+    try:
+        converted = msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        yield FieldProblem(pointer, str(error).split(" - at `$")[0])
+    else:
+        yield from value_problems(converted, kind, pointer)
+
+
+def _struct_problems(
+    value: dict[str, Any], struct: type[Struct], *, strict: bool, pointer: str
+) -> Iterator[FieldProblem]:
+    fields = msgspec.structs.fields(struct)
+    for field in fields:
+        place = f"{pointer}/{field.encode_name}"
+        if field.encode_name in value:
+            yield from shape_problems(value[field.encode_name], field.type, strict=strict, pointer=place)
+        elif field.required:
+            yield FieldProblem(place, "required, but missing")
+    for name in value.keys() - {field.encode_name for field in fields}:
+        yield FieldProblem(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}", "unknown field")
+
+
+def value_problems(value: Any, kind: Any, pointer: str = "") -> Iterator[FieldProblem]:
+    """What is wrong with a value of the right type: PostgreSQL cannot hold it, or a check of its type refuses it."""
+    if isinstance(value, Struct):
+        for field in msgspec.structs.fields(type(value)):
+            yield from value_problems(getattr(value, field.name), field.type, f"{pointer}/{field.encode_name}")
+    elif isinstance(value, list):
+        item = _item_of(kind)
+        for index, each in enumerate(value):
+            yield from value_problems(each, item, f"{pointer}/{index}")
+    elif isinstance(value, str) and "\x00" in value:
+        yield FieldProblem(pointer, "contains a NUL character")
+    for check in _checks(kind):
+        if value is not None and value is not msgspec.UNSET and (message := check(value)):
+            yield FieldProblem(pointer, message)
+
+
+@cache
+def _checks(kind: Any) -> tuple[Check, ...]:
+    """The checks that the type carries as ``Meta(extra={"check": …})``, alone or in a union."""
+    if get_origin(kind) is Annotated:
+        inner, *metas = get_args(kind)
+        own = tuple(meta.extra["check"] for meta in metas if isinstance(meta, Meta) and meta.extra)
+        return own + _checks(inner)
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(check for member in get_args(kind) for check in _checks(member))
+    return ()
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, or ``kind`` alone."""
+    kind = _bare(kind)
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _bare(kind: Any) -> Any:
+    """``kind`` without its annotations."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
+
+
+def _struct_in(kind: Any) -> type[Struct] | None:
+    return next((one for one in _members(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
+
+
+def _item_of(kind: Any) -> Any:
+    """The type of the items when ``kind`` is a list, alone or in a union; else None."""
+    lists = (_bare(one) for one in _members(kind))
+    return next((get_args(one)[0] for one in lists if get_origin(one) is list), None)
+
+
+@cache
+def _is_list(kind: Any) -> bool:
+    return _item_of(kind) is not None

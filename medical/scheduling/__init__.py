@@ -1,0 +1,1 @@
+"""When patients and clinicians meet."""

@@ -1,0 +1,181 @@
+"""Appointment types, availabilities, appointments, and the claims on people's time behind them."""
+
+from datetime import date, datetime, time
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Computed,
+    DateTime,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from medical.identity.models import User
+from medical.people.models import ZONE_KNOWN
+from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+from medical.platform.ids import new_id
+
+
+class Status(StrEnum):
+    """The states of an appointment (FHIR's, in the spelling of our contract)."""
+
+    BOOKED = "booked"
+    CHECKED_IN = "checked_in"
+    IN_PROGRESS = "in_progress"
+    FULFILLED = "fulfilled"
+    NO_SHOW = "no_show"
+    CANCELLED = "cancelled"
+
+
+class AppointmentType(Tenant, Base):
+    """A kind of visit: how long, on which grid, how soon and how far ahead."""
+
+    __tablename__ = "appointment_type"
+    __table_args__ = (
+        tenant_key("appointment_type"),
+        UniqueConstraint("organization_id", "name", name="uq_appointment_type_organization_id_name"),
+        CheckConstraint("duration_minutes BETWEEN 1 AND 1440", name="duration_minutes"),
+        CheckConstraint("grid_minutes BETWEEN 1 AND 1440", name="grid_minutes"),
+        CheckConstraint("min_notice_minutes >= 0", name="min_notice_minutes"),
+        CheckConstraint("horizon_days BETWEEN 1 AND 550", name="horizon_days"),
+    )
+
+    name: Mapped[str]
+    duration_minutes: Mapped[int]
+    grid_minutes: Mapped[int] = mapped_column(comment="starts lie this far apart from the start of each opening")
+    min_notice_minutes: Mapped[int]
+    horizon_days: Mapped[int] = mapped_column(comment="counted in the clinician's zone")
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Availability(Tenant, Base):
+    """Weekly hours of a clinician in local wall time; instants are worked out for each day."""
+
+    __tablename__ = "availability"
+    __table_args__ = (
+        tenant_key("availability"),
+        same_organization("availability", "clinician_id", "clinician"),
+        same_organization("availability", "location_id", "location"),
+        Index("ix_availability_clinician_id", "clinician_id"),
+        CheckConstraint("cardinality(weekdays) > 0 AND weekdays <@ '{1,2,3,4,5,6,7}'::smallint[]", name="weekdays"),
+        CheckConstraint("valid_until >= valid_from", name="valid"),
+        CheckConstraint("every_weeks BETWEEN 1 AND 52", name="every_weeks"),
+        CheckConstraint(ZONE_KNOWN, name="time_zone"),
+    )
+
+    clinician_id: Mapped[UUID]
+    weekdays: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger), comment="ISO, Monday is 1")
+    start_time: Mapped[time]
+    end_time: Mapped[time] = mapped_column(comment="at or before start_time: of the next day")
+    time_zone: Mapped[str]
+    location_id: Mapped[UUID | None]
+    valid_from: Mapped[date | None]
+    valid_until: Mapped[date | None]
+    every_weeks: Mapped[int] = mapped_column(SmallInteger)
+    first_week_on: Mapped[date] = mapped_column(comment="Monday of a week in which it holds, for every_weeks")
+    appointment_type_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid), comment="null: every type")
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    clinician: Mapped[User] = relationship(
+        "User",
+        back_populates="availabilities",
+        lazy="raise",
+        primaryjoin="User.id == foreign(Availability.clinician_id)",
+    )
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Appointment(Tenant, Base):
+    """A patient, a clinician, a time. Never deleted; each change leaves an event (a trigger writes it)."""
+
+    __tablename__ = "appointment"
+    __table_args__ = (
+        tenant_key("appointment"),
+        same_organization("appointment", "patient_id", "patient"),
+        same_organization("appointment", "clinician_id", "clinician"),
+        same_organization("appointment", "appointment_type_id", "appointment_type"),
+        same_organization("appointment", "location_id", "location"),
+        CheckConstraint("end_at > start_at", name="times"),
+        CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in Status)})", name="status"),
+        Index("ix_appointment_organization_id_start_at", "organization_id", "start_at", "id"),
+        Index("ix_appointment_clinician_id_start_at", "clinician_id", "start_at"),
+        Index("ix_appointment_patient_id_start_at", "patient_id", "start_at"),
+    )
+
+    patient_id: Mapped[UUID]
+    clinician_id: Mapped[UUID]
+    appointment_type_id: Mapped[UUID]
+    location_id: Mapped[UUID | None]
+    status: Mapped[str] = mapped_column(default=Status.BOOKED)
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime]
+    time_zone: Mapped[str] = mapped_column(comment="zone of the opening it was booked in")
+    local_start: Mapped[datetime] = mapped_column(
+        DateTime(timezone=False),
+        comment="wall-clock time meant at booking, so that a later change of the zone's rules shows",
+    )
+    reason: Mapped[str | None]
+    status_reason: Mapped[str | None] = mapped_column(comment="why it was cancelled or moved")
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class AppointmentEvent(Base):
+    """What an appointment became, by whom and why; written by a trigger, never changed."""
+
+    __tablename__ = "appointment_event"
+    __table_args__ = (same_organization("appointment_event", "appointment_id", "appointment"),)
+
+    appointment_id: Mapped[UUID] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"))
+    status: Mapped[str]
+    clinician_id: Mapped[UUID]
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime]
+    reason: Mapped[str | None]
+    actor_id: Mapped[UUID | None]
+    request_id: Mapped[str | None]
+    occurred_at: Mapped[datetime]
+
+
+class Allocation(Base):
+    """A live claim on somebody's time. PostgreSQL lets no two claims of one person overlap."""
+
+    __tablename__ = "allocation"
+    __table_args__ = (
+        same_organization("allocation", "appointment_id", "appointment", deferrable=True, initially="DEFERRED"),
+        ExcludeConstraint(
+            ("bookable_id", "="), ("during", "&&"), name="ex_allocation_bookable_id_during", using="gist"
+        ),
+        CheckConstraint("kind IN ('clinician', 'patient')", name="kind"),
+        CheckConstraint("end_at > start_at", name="times"),
+        Index("ix_allocation_appointment_id", "appointment_id"),
+        Index("ix_allocation_bookable_id_start_at", "bookable_id", "start_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
+    bookable_id: Mapped[UUID] = mapped_column(comment="whose time: a clinician's or a patient's id")
+    kind: Mapped[str]
+    start_at: Mapped[datetime] = mapped_column(
+        comment="beside the range: range operators, not leakproof, use no index under row-level security"
+    )
+    end_at: Mapped[datetime]
+    during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE, Computed("tstzrange(start_at, end_at)", persisted=True))
+    appointment_id: Mapped[UUID]

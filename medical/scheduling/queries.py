@@ -1,0 +1,95 @@
+"""What is read of diaries; every SELECT of appointments starts from `visible_appointments`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, false, or_, select, tuple_
+
+from medical.identity.permissions import Role
+from medical.people.models import Patient
+from medical.platform.authz import Actor
+from medical.platform.db import db
+from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
+from medical.scheduling.policy import DESK
+
+
+def visible_appointments(actor: Actor) -> Select[Appointment]:
+    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own."""
+    if actor.roles & DESK:
+        return select(Appointment)
+    seen: list[ColumnElement[bool]] = [false()]
+    if Role.CLINICIAN in actor.roles:
+        seen.append(Appointment.clinician_id == actor.user_id)
+    if Role.PATIENT in actor.roles:
+        own = select(Patient.id).where(Patient.user_id == actor.user_id)
+        seen.append(Appointment.patient_id.in_(own))
+    return select(Appointment).where(or_(*seen))
+
+
+def list_appointments(
+    actor: Actor,
+    *,
+    start: datetime | None,
+    until: datetime | None,
+    clinician_id: UUID | None,
+    patient_id: UUID | None,
+    location_id: UUID | None,
+    status: Sequence[str] | None,
+    limit: int,
+    after: tuple[datetime, UUID] | None,
+) -> Sequence[Appointment]:
+    """Visible appointments that start in [start, until), by start and id, one more than ``limit`` if more follow."""
+    query = visible_appointments(actor).order_by(Appointment.start_at, Appointment.id).limit(limit + 1)
+    equal = {
+        Appointment.clinician_id: clinician_id,
+        Appointment.patient_id: patient_id,
+        Appointment.location_id: location_id,
+    }
+    query = query.where(*(column == value for column, value in equal.items() if value))
+    if start:
+        query = query.where(Appointment.start_at >= start)
+    if until:
+        query = query.where(Appointment.start_at < until)
+    if status:
+        query = query.where(Appointment.status.in_(status))
+    if after:
+        query = query.where(tuple_(Appointment.start_at, Appointment.id) > after)
+    return db.session.scalars(query).all()
+
+
+def history(appointment_id: UUID, limit: int, after: int | None) -> Sequence[AppointmentEvent]:
+    """What became of an appointment, oldest first, one more than ``limit`` when more follow."""
+    query = (
+        select(AppointmentEvent)
+        .where(AppointmentEvent.appointment_id == appointment_id, AppointmentEvent.version > (after or 0))
+        .order_by(AppointmentEvent.version)
+        .limit(limit + 1)
+    )
+    return db.session.scalars(query).all()
+
+
+def list_appointment_types(limit: int, after: tuple[str, UUID] | None) -> Sequence[AppointmentType]:
+    """Appointment types by name, one more than ``limit`` when more follow."""
+    query = select(AppointmentType).order_by(AppointmentType.name, AppointmentType.id).limit(limit + 1)
+    if after:
+        query = query.where(tuple_(AppointmentType.name, AppointmentType.id) > after)
+    return db.session.scalars(query).all()
+
+
+def known_types(ids: Sequence[UUID]) -> set[UUID]:
+    """Which of ``ids`` are appointment types of the organisation."""
+    return set(db.session.scalars(select(AppointmentType.id).where(AppointmentType.id.in_(ids))))
+
+
+def list_availabilities(
+    clinician_id: UUID | None, limit: int, after: tuple[UUID, UUID] | None
+) -> Sequence[Availability]:
+    """Availabilities by clinician and id, one more than ``limit`` when more follow."""
+    order = (Availability.clinician_id, Availability.id)
+    query = select(Availability).order_by(*order).limit(limit + 1)
+    if clinician_id:
+        query = query.where(Availability.clinician_id == clinician_id)
+    if after:
+        query = query.where(tuple_(*order) > after)
+    return db.session.scalars(query).all()

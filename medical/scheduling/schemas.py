@@ -1,0 +1,279 @@
+"""Wire shapes of appointment types, availabilities, slots and appointments."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import UNSET, Meta, UnsetType, field
+
+from medical.platform.errors import FieldProblem
+from medical.platform.paging import PageQuery
+from medical.platform.wire import Input, Instant, LongText, Output, Text, Version
+from medical.platform.zones import TimeZone
+from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
+
+Minutes = Annotated[int, Meta(ge=1, le=1440)]
+
+
+def _repetition_problem(weekdays: list[int]) -> str | None:
+    return "names a day twice" if len(set(weekdays)) < len(weekdays) else None
+
+
+Weekdays = Annotated[
+    list[Annotated[int, Meta(ge=1, le=7)]],
+    Meta(min_length=1, max_length=7, description="Monday is 1.", extra={"check": _repetition_problem}),
+]
+LocalTime = Annotated[
+    str,
+    Meta(
+        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+        description="Wall-clock time, `HH:MM`.",
+        examples=["09:00"],
+    ),
+]
+EveryWeeks = Annotated[int, Meta(ge=1, le=52)]
+TypeIds = Annotated[list[UUID], Meta(min_length=1, max_length=100)]
+
+
+class CreateAppointmentType(Input, frozen=True, kw_only=True):
+    """A kind of visit; possible starts lie every `grid_minutes` from the start of each opening."""
+
+    name: Text
+    duration_minutes: Minutes
+    grid_minutes: Minutes | None = None
+    min_notice_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
+    horizon_days: Annotated[int, Meta(ge=1, le=550)] = 365
+
+
+class AppointmentTypeOut(Output, frozen=True, kw_only=True):
+    """A kind of visit."""
+
+    id: UUID
+    name: str
+    duration_minutes: int
+    grid_minutes: int
+    min_notice_minutes: int
+    horizon_days: int
+    version: Version
+
+    @classmethod
+    def of(cls, kind: AppointmentType) -> "AppointmentTypeOut":
+        """The kind of visit as callers see it."""
+        return cls(**{name: getattr(kind, name) for name in cls.__struct_fields__})
+
+
+def _validity_problems(valid_from: Any, valid_until: Any) -> Iterator[FieldProblem]:
+    if isinstance(valid_from, date) and isinstance(valid_until, date) and valid_until < valid_from:
+        yield FieldProblem("/valid_until", "lies before valid_from")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("start_time", "end_time"):
+        if isinstance(values.get(name), str):
+            values[name] = time.fromisoformat(values[name])
+    return values
+
+
+class CreateAvailability(Input, frozen=True, kw_only=True):
+    """Weekly hours in local wall time; an end at or before the start is of the next day.
+
+    Zone and location are the clinician's unless given.
+    """
+
+    clinician_id: UUID
+    weekdays: Weekdays
+    start_time: LocalTime
+    end_time: LocalTime
+    time_zone: TimeZone | None = None
+    location_id: UUID | None = None
+    valid_from: date | None = None
+    valid_until: date | None = None
+    every_weeks: EveryWeeks = 1
+    appointment_type_ids: TypeIds | None = None
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        yield from _validity_problems(self.valid_from, self.valid_until)
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields by name, as plain values."""
+        return _plain(super().arguments())
+
+
+class UpdateAvailability(Input, frozen=True, kw_only=True):
+    """Changed fields of weekly hours; null removes a value that may be absent."""
+
+    weekdays: Weekdays | UnsetType = UNSET
+    start_time: LocalTime | UnsetType = UNSET
+    end_time: LocalTime | UnsetType = UNSET
+    time_zone: TimeZone | UnsetType = UNSET
+    location_id: UUID | UnsetType | None = UNSET
+    valid_from: date | UnsetType | None = UNSET
+    valid_until: date | UnsetType | None = UNSET
+    every_weeks: EveryWeeks | UnsetType = UNSET
+    appointment_type_ids: TypeIds | UnsetType | None = UNSET
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        yield from _validity_problems(self.valid_from, self.valid_until)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the caller sent, as plain values."""
+        return _plain(super().given())
+
+
+class AvailabilityQuery(PageQuery, frozen=True, kw_only=True):
+    """Whose hours."""
+
+    clinician_id: UUID | None = None
+
+
+class AvailabilityOut(Output, frozen=True, kw_only=True):
+    """Weekly hours."""
+
+    id: UUID
+    clinician_id: UUID
+    weekdays: list[int]
+    start_time: LocalTime
+    end_time: LocalTime
+    time_zone: str
+    location_id: UUID | None
+    valid_from: date | None
+    valid_until: date | None
+    every_weeks: int
+    appointment_type_ids: list[UUID] | None
+    version: Version
+
+    @classmethod
+    def of(cls, availability: Availability) -> "AvailabilityOut":
+        """The hours as callers see them."""
+        values = {name: getattr(availability, name) for name in cls.__struct_fields__}
+        for name in ("start_time", "end_time"):
+            values[name] = f"{values[name]:%H:%M}"
+        return cls(**values)
+
+
+class SlotQuery(PageQuery, frozen=True, kw_only=True):
+    """Free times of a type that start in [from, to); of some clinicians, or a specialty, or everybody."""
+
+    appointment_type_id: UUID
+    start: Instant = field(name="from")
+    until: Instant = field(name="to")
+    clinician_id: Annotated[list[UUID], Meta(max_length=100)] | None = None
+    specialty: Text | None = None
+    location_id: UUID | None = None
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        if self.until <= self.start:
+            yield FieldProblem("/to", "must lie after from")
+
+
+class SlotOut(Output, frozen=True, kw_only=True):
+    """A free time; it can be booked as long as nothing changes."""
+
+    clinician_id: UUID
+    location_id: UUID | None
+    start: Instant
+    end: Instant
+
+
+class BookAppointment(Input, frozen=True, kw_only=True):
+    """A time with a clinician for a patient."""
+
+    patient_id: UUID
+    clinician_id: UUID
+    appointment_type_id: UUID
+    start: Instant
+    reason: LongText | None = None
+
+
+class CancelAppointment(Input, frozen=True, kw_only=True):
+    """Why it is cancelled."""
+
+    reason: LongText
+
+
+class RescheduleAppointment(Input, frozen=True, kw_only=True):
+    """The new time, and another clinician if wanted."""
+
+    start: Instant
+    clinician_id: UUID | None = None
+    reason: LongText | None = None
+
+
+class AppointmentQuery(PageQuery, frozen=True, kw_only=True):
+    """Which appointments to list: those that start in [from, to) and fit all that is given."""
+
+    start: Instant | None = field(name="from", default=None)
+    until: Instant | None = field(name="to", default=None)
+    clinician_id: UUID | None = None
+    patient_id: UUID | None = None
+    location_id: UUID | None = None
+    status: Annotated[list[Status], Meta(max_length=len(Status))] | None = None
+
+
+class AppointmentOut(Output, frozen=True, kw_only=True):
+    """An appointment; `status_reason` says why it was cancelled or moved."""
+
+    id: UUID
+    status: Status
+    patient_id: UUID
+    clinician_id: UUID
+    appointment_type_id: UUID
+    location_id: UUID | None
+    start: Instant
+    end: Instant
+    reason: str | None
+    status_reason: str | None
+    version: Version
+
+    @classmethod
+    def of(cls, appointment: Appointment) -> "AppointmentOut":
+        """The appointment as callers see it."""
+        return cls(
+            id=appointment.id,
+            status=Status(appointment.status),
+            patient_id=appointment.patient_id,
+            clinician_id=appointment.clinician_id,
+            appointment_type_id=appointment.appointment_type_id,
+            location_id=appointment.location_id,
+            start=_utc(appointment.start_at),
+            end=_utc(appointment.end_at),
+            reason=appointment.reason,
+            status_reason=appointment.status_reason,
+            version=appointment.version,
+        )
+
+
+class AppointmentEventOut(Output, frozen=True, kw_only=True):
+    """What an appointment became, by whom and why."""
+
+    version: Version
+    status: Status
+    clinician_id: UUID
+    start: Instant
+    end: Instant
+    reason: str | None
+    actor_id: UUID | None
+    occurred_at: Instant
+
+    @classmethod
+    def of(cls, event: AppointmentEvent) -> "AppointmentEventOut":
+        """The event as callers see it."""
+        return cls(
+            version=event.version,
+            status=Status(event.status),
+            clinician_id=event.clinician_id,
+            start=event.start_at,
+            end=event.end_at,
+            reason=event.reason,
+            actor_id=event.actor_id,
+            occurred_at=event.occurred_at,
+        )
+
+
+def _utc(instant: datetime) -> datetime:
+    """The instant as answers show it; a value just taken from a request still has its own offset."""
+    return instant.astimezone(UTC)

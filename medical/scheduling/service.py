@@ -1,0 +1,289 @@
+"""What is done with appointment types, availabilities and appointments."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from medical.audit import service as audit
+from medical.identity.service import ensure_version
+from medical.people import service as people
+from medical.platform import clock
+from medical.platform.authz import Actor
+from medical.platform.db import db, flush_or_raise
+from medical.platform.errors import NotFound
+from medical.platform.ids import new_id
+from medical.scheduling import claims, policy, queries, slots
+from medical.scheduling.errors import (
+    AppointmentTypeExists,
+    BeyondHorizon,
+    NotYourDiary,
+    OutsideAvailability,
+    TooSoon,
+)
+from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
+
+list_appointment_types = queries.list_appointment_types
+list_appointments = queries.list_appointments
+list_availabilities = queries.list_availabilities
+
+
+def create_appointment_type(*, grid_minutes: int | None, duration_minutes: int, **details: Any) -> AppointmentType:
+    """A new kind of visit; its grid is its duration unless said otherwise. Raises ``AppointmentTypeExists``."""
+    kind = AppointmentType(
+        id=new_id(),
+        duration_minutes=duration_minutes,
+        grid_minutes=grid_minutes or duration_minutes,
+        **details,
+    )
+    db.session.add(kind)
+    flush_or_raise({"uq_appointment_type_organization_id_name": AppointmentTypeExists()})
+    audit.touch("appointment-type", kind.id)
+    return kind
+
+
+def get_appointment_type(type_id: UUID) -> AppointmentType:
+    """A kind of visit. Raises ``NotFound``."""
+    kind = db.session.scalars(select(AppointmentType).where(AppointmentType.id == type_id)).first()
+    if kind is None:
+        raise NotFound
+    return kind
+
+
+def create_availability(
+    actor: Actor, *, clinician_id: UUID, time_zone: str | None, valid_from: date | None, **details: Any
+) -> Availability:
+    """Weekly hours of a clinician, in the clinician's zone unless another is given.
+
+    Raises ``NotFound`` for a clinician, location or type that is not there, and ``NotYourDiary``.
+    """
+    clinician = people.get_clinician(clinician_id)
+    policy.ensure_can_edit_hours(actor, clinician_id)
+    location_id = details.pop("location_id") or clinician.location_id
+    availability = Availability(
+        id=new_id(),
+        clinician_id=clinician_id,
+        time_zone=time_zone or clinician.time_zone,
+        location_id=location_id,
+        valid_from=valid_from,
+        first_week_on=_monday_of(valid_from),
+        **details,
+    )
+    _ensure_references(availability)
+    db.session.add(availability)
+    db.session.flush()
+    audit.touch("availability", availability.id)
+    return availability
+
+
+def get_availability(availability_id: UUID, *, lock: bool = False) -> Availability:
+    """Weekly hours. Raises ``NotFound``."""
+    query = select(Availability).where(Availability.id == availability_id)
+    availability = db.session.scalars(query.with_for_update() if lock else query).first()
+    if availability is None:
+        raise NotFound
+    audit.touch("availability", availability_id)
+    return availability
+
+
+def update_availability(
+    actor: Actor, availability_id: UUID, expected_version: int | None, changes: Mapping[str, Any]
+) -> Availability:
+    """Change weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    availability = get_availability(availability_id, lock=True)
+    policy.ensure_can_edit_hours(actor, availability.clinician_id)
+    ensure_version(availability.version, expected_version)
+    for name, value in changes.items():
+        setattr(availability, name, value)
+    if "valid_from" in changes:
+        availability.first_week_on = _monday_of(availability.valid_from)
+    _ensure_references(availability)
+    db.session.flush()
+    return availability
+
+
+def delete_availability(actor: Actor, availability_id: UUID, expected_version: int | None) -> None:
+    """Remove weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    availability = get_availability(availability_id, lock=True)
+    policy.ensure_can_edit_hours(actor, availability.clinician_id)
+    ensure_version(availability.version, expected_version)
+    db.session.delete(availability)
+    db.session.flush()
+
+
+def _ensure_references(availability: Availability) -> None:
+    """Raise ``NotFound`` unless the location and the types that hours name are there."""
+    if availability.location_id:
+        people.ensure_location(availability.location_id)
+    wanted = availability.appointment_type_ids or []
+    if wanted and set(wanted) - queries.known_types(wanted):
+        raise NotFound("Not all of these appointment types are in your organisation.")
+
+
+def _monday_of(day: date | None) -> date:
+    """The Monday of the week of ``day``, or of this week."""
+    day = day or clock.now().date()
+    return day - timedelta(days=day.weekday())
+
+
+def search_slots(
+    actor: Actor,
+    *,
+    appointment_type_id: UUID,
+    start: datetime,
+    until: datetime,
+    clinician_ids: Sequence[UUID] | None,
+    specialty: str | None,
+    location_id: UUID | None,
+    limit: int,
+    after: tuple[datetime, UUID] | None,
+) -> Sequence[slots.Slot]:
+    """Times that the actor may book, by start and clinician. Raises ``NotFound`` without such a type."""
+    if only := policy.bookable_by(actor):
+        clinician_ids = [only] if clinician_ids is None or only in clinician_ids else []
+    found = slots.search(
+        appointment_type_id=appointment_type_id,
+        start=start,
+        until=until,
+        clinician_ids=clinician_ids,
+        specialty=specialty,
+        location_id=location_id,
+        now=clock.now(),
+        limit=limit,
+        after=after,
+    )
+    if found is None:
+        raise NotFound("There is no such appointment type in your organisation.")
+    return found
+
+
+def book(
+    actor: Actor,
+    *,
+    patient_id: UUID,
+    clinician_id: UUID,
+    appointment_type_id: UUID,
+    start: datetime,
+    reason: str | None,
+) -> Appointment:
+    """Book a time with a clinician for a patient.
+
+    Raises ``NotFound``, ``NotYourDiary``, ``TooSoon``, ``BeyondHorizon``, ``OutsideAvailability``,
+    ``SlotTaken`` or ``PatientBusy``.
+    """
+    patient = people.get_visible_patient(actor, patient_id)
+    policy.ensure_can_book(actor, patient, clinician_id)
+    place = _place(appointment_type_id, clinician_id, start)
+    appointment = Appointment(
+        id=new_id(),
+        patient_id=patient.id,
+        appointment_type_id=appointment_type_id,
+        status=Status.BOOKED,
+        reason=reason,
+    )
+    _put(appointment, clinician_id, start, place)
+    claims.claim(
+        appointment_id=appointment.id,
+        clinician_id=clinician_id,
+        patient_id=patient.id,
+        start=start,
+        end=place.ends,
+    )
+    db.session.add(appointment)
+    db.session.flush()
+    audit.touch("appointment", appointment.id, patient_id=patient.id)
+    return appointment
+
+
+def reschedule(
+    actor: Actor,
+    appointment_id: UUID,
+    expected_version: int | None,
+    *,
+    start: datetime,
+    clinician_id: UUID | None,
+    reason: str | None,
+) -> Appointment:
+    """Give an appointment another time, or clinician, keeping its id; refused, it stays where it was.
+
+    Raises what ``book`` raises, ``InvalidTransition`` and ``Stale``.
+    """
+    appointment = get_appointment(actor, appointment_id, lock=True)
+    ensure_version(appointment.version, expected_version)
+    policy.ensure_can_move(appointment.status, Status.BOOKED)
+    old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
+    if new_clinician_id != old_clinician_id and policy.bookable_by(actor) not in (None, new_clinician_id):
+        raise NotYourDiary
+    place = _place(appointment.appointment_type_id, new_clinician_id, start)
+    claims.move(
+        appointment_id=appointment.id,
+        old_clinician_id=old_clinician_id,
+        clinician_id=new_clinician_id,
+        patient_id=appointment.patient_id,
+        start=start,
+        end=place.ends,
+    )
+    _put(appointment, new_clinician_id, start, place)
+    appointment.status_reason = reason
+    db.session.flush()
+    return appointment
+
+
+def _place(appointment_type_id: UUID, clinician_id: UUID, start: datetime) -> Any:
+    """Where and until when the time is, having made sure that it may be booked."""
+    now = clock.now()
+    place = slots.place(appointment_type_id=appointment_type_id, clinician_id=clinician_id, start=start, now=now)
+    if place is None:
+        raise NotFound("There is no such appointment type in your organisation.")
+    if place.clinician_id is None:
+        raise NotFound("There is no such clinician in your organisation.")
+    if start < place.earliest:
+        raise TooSoon
+    if place.beyond_horizon:
+        raise BeyondHorizon
+    if place.time_zone is None:
+        raise OutsideAvailability
+    return place
+
+
+def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: Any) -> None:
+    """Set when, where and with whom."""
+    appointment.clinician_id = clinician_id
+    appointment.location_id = place.location_id
+    appointment.start_at, appointment.end_at = start, place.ends
+    appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
+
+
+def get_appointment(actor: Actor, appointment_id: UUID, *, lock: bool = False) -> Appointment:
+    """An appointment the actor may see. Raises ``NotFound`` for all others."""
+    query = queries.visible_appointments(actor).where(Appointment.id == appointment_id)
+    appointment = db.session.scalars(query.with_for_update() if lock else query).first()
+    audit.touch("appointment", appointment_id, patient_id=appointment.patient_id if appointment else None)
+    if appointment is None:
+        raise NotFound
+    return appointment
+
+
+def change_status(
+    actor: Actor, appointment_id: UUID, expected_version: int | None, to: Status, reason: str | None = None
+) -> Appointment:
+    """Move an appointment to another status, giving its time free where the status does.
+
+    Raises ``NotFound``, ``Stale`` or ``InvalidTransition``.
+    """
+    appointment = get_appointment(actor, appointment_id, lock=True)
+    ensure_version(appointment.version, expected_version)
+    policy.ensure_can_move(appointment.status, to)
+    appointment.status, appointment.status_reason = to, reason
+    db.session.flush()
+    if to in policy.RELEASING:
+        claims.release(appointment.id)
+    return appointment
+
+
+def history(actor: Actor, appointment_id: UUID, limit: int, after: int | None) -> Sequence[AppointmentEvent]:
+    """What became of an appointment, oldest first. Raises ``NotFound``."""
+    get_appointment(actor, appointment_id)
+    return queries.history(appointment_id, limit, after)

@@ -1,0 +1,215 @@
+"""A clinic for a test: an organisation, the people in it, and their calls over HTTP.
+
+Everything has a valid default; a test says only what matters to it.
+"""
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from flask import Flask
+from sqlalchemy import Engine, event, select
+from werkzeug.test import TestResponse
+
+from medical.identity import sessions, tokens
+from medical.identity.models import Organization, User
+from medical.identity.permissions import Role
+from medical.identity.service import create_user
+from medical.platform import clock
+from medical.platform.db import Scope, db, scoped
+from medical.platform.ids import new_id
+
+API = "/api/v1"
+PASSWORD = "a password for tests only"
+numbers = itertools.count(1)
+
+
+class Caller:
+    """Somebody who calls the API, signed in or not."""
+
+    def __init__(self, app: Flask, token: str | None = None, user_id: UUID | None = None) -> None:
+        self.app, self.token, self.user_id = app, token, user_id
+
+    @property
+    def id(self) -> str:
+        """The user's id as it stands in JSON."""
+        return str(self.user_id)
+
+    def call(self, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None) -> TestResponse:
+        """The answer to a call of ``path`` below the API's base, or of an absolute path."""
+        sent = dict(headers or {})
+        if self.token:
+            sent.setdefault("Authorization", f"Bearer {self.token}")
+        url = path if path.startswith(("/api/", "/health", "/metrics")) else API + path
+        return self.app.test_client().open(url, method=method, json=json, headers=sent)
+
+    def get(self, path: str, **query: Any) -> TestResponse:
+        """GET with query parameters; a list repeats its parameter, `from_` stands for `from`."""
+        query = {name.rstrip("_"): value for name, value in query.items() if value is not None}
+        url = path if path.startswith(("/api/", "/health", "/metrics")) else API + path
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return self.app.test_client().get(url, query_string=query, headers=sent)
+
+    def post(self, path: str, json: Any = None, **headers: str) -> TestResponse:
+        """POST; header names as keywords with underscores."""
+        return self.call("POST", path, json, _header_names(headers))
+
+    def patch(self, path: str, json: Any = None, **headers: str) -> TestResponse:
+        """PATCH."""
+        return self.call("PATCH", path, json, _header_names(headers))
+
+    def put(self, path: str, json: Any = None, **headers: str) -> TestResponse:
+        """PUT."""
+        return self.call("PUT", path, json, _header_names(headers))
+
+    def delete(self, path: str, **headers: str) -> TestResponse:
+        """DELETE."""
+        return self.call("DELETE", path, None, _header_names(headers))
+
+
+def _header_names(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Clinic:
+    """A new organisation; its helpers go through the API as its administrator."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.organization_id = new_id()
+        with app.app_context(), scoped(Scope(self.organization_id)):
+            name = f"Clinic {uuid4()}"
+            db.session.add(Organization(id=self.organization_id, name=name, self_registration=False))
+            db.session.commit()
+        self._admin: Caller | None = None
+
+    @property
+    def admin(self) -> Caller:
+        """An administrator."""
+        if self._admin is None:
+            self._admin = self.user(Role.ADMIN)
+        return self._admin
+
+    def user(self, *roles: Role, email: str | None = None, password: str | None = None) -> Caller:
+        """A user with these roles, signed in."""
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            user = create_user(
+                email=email or f"user{next(numbers)}.{uuid4().hex[:8]}@example.org",
+                given_name="Robin",
+                family_name=f"Tester{next(numbers)}",
+                roles=roles,
+                password=password,
+            )
+            user_id = user.id
+            db.session.commit()
+        return self.signed_in(user_id)
+
+    def signed_in(self, user_id: UUID) -> Caller:
+        """A new sign-in of the user, without the cost of a password."""
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            started = sessions.start(self.organization_id, user_id, clock.now())
+            claims = tokens.Claims(user_id, started.session_id, self.organization_id)
+            token = tokens.issue(self.app.extensions["key_ring"], claims, clock.now())
+            db.session.commit()
+        return Caller(self.app, token, user_id)
+
+    def email_of(self, caller: Caller) -> str:
+        """The email of the caller's account."""
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            return db.session.scalars(select(User.email).where(User.id == caller.user_id)).one()
+
+    def location(self, **given: Any) -> dict[str, Any]:
+        """A site."""
+        return self._made("/locations", {"name": f"Site {next(numbers)}", "time_zone": "Europe/Berlin"} | given)
+
+    def clinician(self, **given: Any) -> Caller:
+        """A clinician, signed in."""
+        caller = self.user(Role.CLINICIAN)
+        body = {"user_id": caller.id, "specialty": "Cardiology", "time_zone": "Europe/Berlin"} | given
+        self._made("/clinicians", body)
+        return caller
+
+    def appointment_type(self, **given: Any) -> dict[str, Any]:
+        """A kind of visit of half an hour, bookable 550 days ahead."""
+        body = {"name": f"Visit {next(numbers)}", "duration_minutes": 30, "horizon_days": 550}
+        return self._made("/appointment-types", body | given)
+
+    def hours(self, clinician: Caller, **given: Any) -> dict[str, Any]:
+        """Weekly hours: every day from nine to five."""
+        body = {"clinician_id": clinician.id, "weekdays": [1, 2, 3, 4, 5, 6, 7]}
+        return self._made("/availabilities", body | {"start_time": "09:00", "end_time": "17:00"} | given)
+
+    def patient(self, **given: Any) -> dict[str, Any]:
+        """A patient."""
+        body = {"given_name": "Pat", "family_name": f"Case{next(numbers)}", "birth_date": "1980-05-17", "sex": "female"}
+        return self._made("/patients", body | {"confirm_new": True} | given)
+
+    def patient_with_account(self, **given: Any) -> tuple[dict[str, Any], Caller]:
+        """A patient and their own sign-in."""
+        patient, caller = self.patient(**given), self.user(Role.PATIENT)
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            from medical.people.models import Patient
+
+            db.session.get_one(Patient, UUID(patient["id"])).user_id = caller.user_id
+            db.session.commit()
+        return patient, caller
+
+    def booking(self, patient: dict[str, Any], clinician: Caller, kind: dict[str, Any], start: str) -> dict[str, Any]:
+        """The body of a booking."""
+        return {
+            "patient_id": patient["id"],
+            "clinician_id": clinician.id,
+            "appointment_type_id": kind["id"],
+            "start": start,
+        }
+
+    def appointment(
+        self, patient: dict[str, Any], clinician: Caller, kind: dict[str, Any], start: str
+    ) -> dict[str, Any]:
+        """A booked appointment."""
+        return self._made("/appointments", self.booking(patient, clinician, kind, start))
+
+    def free(self, kind: dict[str, Any], start: str, until: str, **given: Any) -> list[str]:
+        """The starts of the free times."""
+        answer = self.admin.get("/slots", appointment_type_id=kind["id"], from_=start, to=until, **given)
+        assert answer.status_code == 200, answer.text
+        assert answer.json is not None
+        return [slot["start"] for slot in answer.json["items"]]
+
+    def _made(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.admin.post(path, body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.get_json()
+        return made
+
+
+def day_after(days: int, at: str = "00:00", zone: str = "Z") -> str:
+    """An instant some days from now, as the API takes it."""
+    return f"{(datetime.now(UTC) + timedelta(days=days)).date()}T{at}:00{zone}"
+
+
+class Statements:
+    """The SQL statements sent to an engine since the last ``clear``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.sent: list[str] = []
+        event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, *_rest: Sequence[Any]) -> None:
+        self.sent.append(statement)
+
+    def clear(self) -> None:
+        """Forget what was sent."""
+        self.sent.clear()
+
+    @property
+    def count(self) -> int:
+        """How many were sent."""
+        return len(self.sent)
+
+    def stop(self) -> None:
+        """Count no more."""
+        event.remove(self.engine, "before_cursor_execute", self._note)

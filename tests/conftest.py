@@ -1,0 +1,130 @@
+"""A real PostgreSQL, the application on it, and a clinic of its own for each test.
+
+Nothing is rolled back or emptied: every test works in a new organisation, and row-level security
+keeps the organisations apart. So tests commit as the program does, and may race each other.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from psycopg import sql
+
+from medical.app import create_app
+from medical.config import Mode
+from medical.identity import keys
+from medical.platform import schema
+from medical.platform.db import db, sqlalchemy_url
+from medical.platform.postgres import EmbeddedPostgres
+from tests.clinic import Clinic, Statements
+
+SECRET = "only for tests: 4Zk2vQx8Lr6Wt1Ns9Ub3"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """The settings of whoever runs the tests do not reach the program."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL", "SECRET_KEY", "MEDICAL_MODE", "MEDICAL_DATA"):
+            patch.delenv(name, raising=False)
+        patch.setenv("PGOPTIONS", "")
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory, plain_environment: None) -> Iterator[str]:
+    """Where a role may make databases: ``TEST_DATABASE_URL``, or an embedded server of this run."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+        yield server.superuser_url
+
+
+@pytest.fixture(scope="session")
+def make_database(server_url: str) -> Iterator["MakeDatabase"]:
+    """Makes empty databases, which are gone after the run."""
+    maker = MakeDatabase(server_url)
+    yield maker
+    maker.drop_all()
+
+
+class MakeDatabase:
+    """Calling it makes an empty database and gives its URL."""
+
+    def __init__(self, server_url: str) -> None:
+        self.server_url = server_url
+        self.names: list[str] = []
+
+    def __call__(self) -> str:
+        """The URL of a new database."""
+        name = f"medical_test_{uuid4().hex[:12]}"
+        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self.names.append(name)
+        return sqlalchemy_url(self.server_url, database=name)
+
+    def drop_all(self) -> None:
+        """Remove what was made."""
+        for name in self.names:
+            self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _run(self, statement: sql.Composable) -> None:
+        with psycopg.connect(psycopg_url(self.server_url), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def psycopg_url(url: str) -> str:
+    """``url`` as psycopg takes it."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database: MakeDatabase) -> str:
+    """The database of this run, migrated, as the role that owns it."""
+    url = make_database()
+    schema.migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str) -> Iterator[Flask]:
+    """The application on the database of this run."""
+    flask_app = create_app({"database_url": database_url, "secret_key": SECRET, "mode": Mode.TEST})
+    with flask_app.app_context():
+        keys.ensure_ring(flask_app.extensions["settings"])
+    yield flask_app
+    with flask_app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def clinic(app: Flask) -> Clinic:
+    """A new organisation with nobody in it yet."""
+    return Clinic(app)
+
+
+@pytest.fixture
+def other_clinic(app: Flask) -> Clinic:
+    """Another organisation on the same database."""
+    return Clinic(app)
+
+
+@pytest.fixture
+def statements(app: Flask) -> Iterator[Statements]:
+    """Counts the SQL statements that the application sends."""
+    with app.app_context():
+        engine = db.engine
+    counter = Statements(engine)
+    yield counter
+    counter.stop()
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's folder."""
+    return Path(__file__).resolve().parent.parent
