@@ -1,11 +1,18 @@
 """Passwords, kept only as argon2id (OWASP Password Storage Cheat Sheet: 46 MiB, one pass)."""
 
 from functools import cache
+from typing import Annotated
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from msgspec import Meta
 
 MINIMUM_LENGTH, MAXIMUM_LENGTH = 15, 256
+
+NewPassword = Annotated[
+    str, Meta(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, extra_json_schema={"format": "password"})
+]
+"""A password that somebody chooses: long enough to be the only factor, of any characters."""
 
 hasher = PasswordHasher(time_cost=1, memory_cost=46 * 1024, parallelism=1)
 

@@ -6,14 +6,10 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from medical.identity.models import User
-from medical.identity.passwords import MAXIMUM_LENGTH, MINIMUM_LENGTH
+from medical.identity.passwords import MAXIMUM_LENGTH, NewPassword
 from medical.identity.permissions import Role
 from medical.platform.wire import Email, Input, Output, Text, Version
 
-NewPassword = Annotated[
-    str,
-    Meta(min_length=MINIMUM_LENGTH, max_length=MAXIMUM_LENGTH, extra_json_schema={"format": "password"}),
-]
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=len(Role))]
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
-from medical.identity.schemas import NewPassword
+from medical.identity.passwords import NewPassword
 from medical.people.models import Clinician, Location, Patient
 from medical.platform import clock
 from medical.platform.paging import PageQuery

@@ -2,6 +2,13 @@
 
 from enum import StrEnum
 
+from medical.identity.permissions import Role
+
+DESK = frozenset({Role.ADMIN, Role.NURSE, Role.RECEPTIONIST})
+"""Roles that act on every diary of their organisation."""
+HOURS = frozenset({Role.ADMIN, Role.RECEPTIONIST})
+"""Roles that set everybody's hours."""
+
 
 class Permission(StrEnum):
     """Acts on appointment types, availabilities and appointments."""

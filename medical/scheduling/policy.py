@@ -7,11 +7,7 @@ from medical.people.models import Patient
 from medical.platform.authz import Actor
 from medical.scheduling.errors import InvalidTransition, NotYourDiary
 from medical.scheduling.models import Status
-
-DESK = frozenset({Role.ADMIN, Role.NURSE, Role.RECEPTIONIST})
-"""Roles that act on every diary of their organisation."""
-HOURS = frozenset({Role.ADMIN, Role.RECEPTIONIST})
-"""Roles that set everybody's hours."""
+from medical.scheduling.permissions import DESK, HOURS
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.BOOKED: frozenset({Status.BOOKED, Status.CHECKED_IN, Status.CANCELLED, Status.NO_SHOW}),

@@ -11,7 +11,7 @@ from medical.people.models import Patient
 from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
-from medical.scheduling.policy import DESK
+from medical.scheduling.permissions import DESK
 
 
 def visible_appointments(actor: Actor) -> Select[Appointment]:
