@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from flask import Flask
-from flask_migrate import Migrate
 from sqlalchemy.orm import configure_mappers
 
 from medical import access
@@ -16,7 +15,8 @@ from medical.identity import keys
 from medical.identity import routes as identity
 from medical.identity import service as accounts
 from medical.people import routes as people
-from medical.platform import db, health, http, logging, openapi, schema, web
+from medical.platform import db, health, http, logging, openapi, web
+from medical.platform.revision import MIGRATIONS
 from medical.scheduling import routes as scheduling
 
 NO_DATABASE = "postgresql://medical_app@/medical"
@@ -45,12 +45,15 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     not serve (``flask db …``) need no secret, so for them nothing is refused.
     """
     settings = Settings.load(overrides)
-    if os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+    serving = os.environ.get("FLASK_RUN_FROM_CLI") != "true"
+    if serving:
         settings.ensure_safe()
     flask_app = Flask("medical", static_folder=None)
     flask_app.extensions["settings"] = settings
     logging.configure(settings)
     _connect(flask_app, settings)
+    if not serving:
+        _offer_migrations(flask_app)
     _secure(flask_app, settings)
     web.init_app(flask_app)
     for blueprint in BLUEPRINTS:
@@ -60,12 +63,18 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
 
 def _connect(flask_app: Flask, settings: Settings) -> None:
-    """Database, migrations, and all mappers made ready, so that a broken relation shows now."""
+    """The database, and all mappers made ready, so that a broken relation shows now."""
     flask_app.config["SQLALCHEMY_DATABASE_URI"] = db.sqlalchemy_url(settings.database_url or NO_DATABASE)
     flask_app.config["SQLALCHEMY_ENGINE_OPTIONS"] = db.engine_options(settings)
     db.db.init_app(flask_app)
-    Migrate(flask_app, db.db, directory=str(schema.MIGRATIONS))
     configure_mappers()
+
+
+def _offer_migrations(flask_app: Flask) -> None:
+    """The commands ``flask db …``; a process that serves does without Alembic and its memory."""
+    from flask_migrate import Migrate
+
+    Migrate(flask_app, db.db, directory=str(MIGRATIONS))
 
 
 def _secure(flask_app: Flask, settings: Settings) -> None:

@@ -63,7 +63,7 @@ class Settings:
     mode: Mode = setting(
         "MEDICAL_MODE",
         Mode.PRODUCTION,
-        "`production` refuses unsafe settings; `development` allows debug mode and an owner's database role; "
+        "`production` refuses unsafe settings; `development` allows debug mode and a superuser's database role; "
         "`demo` (what `--demo` sets) adds sample data and binds to loopback only",
     )
     secret_key: str = setting(
@@ -112,7 +112,7 @@ class Settings:
             try:
                 values[item.name] = PARSERS[item.name](raw)
             except ValueError as error:
-                problems.append(f"{item.metadata['name']} is {raw!r}: {error}")
+                problems.append(f"{item.metadata['name']} is {_without_password(raw)!r}: {error}")
         unknown = set(overrides or ()) - {item.name for item in fields(cls)}
         problems += [f"there is no setting {name!r}" for name in sorted(unknown)]
         if problems:
@@ -144,6 +144,12 @@ def secret_problems(secret: object) -> list[str]:
     if len(set(secret)) < 10 or any(word in secret.lower() for word in SAMPLE_SECRETS):
         return [f"SECRET_KEY is a sample value that others know: {INIT_ENV}"]
     return []
+
+
+def _without_password(raw: str) -> str:
+    """``raw`` fit for logs: of what may be an address only what follows user and password."""
+    _user, at, place = raw.rpartition("@")
+    return f"…@{place}" if at else raw
 
 
 def _url(raw: str) -> str:

@@ -20,6 +20,7 @@ from medical.identity import keys
 from medical.platform import schema
 from medical.platform.db import db, sqlalchemy_url
 from medical.platform.postgres import EmbeddedPostgres
+from tests.cli.program import folder
 from tests.clinic import Clinic, Statements
 
 SECRET = "only for tests: 4Zk2vQx8Lr6Wt1Ns9Ub3"
@@ -36,13 +37,13 @@ def plain_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory, plain_environment: None) -> Iterator[str]:
+def server_url(plain_environment: None) -> Iterator[str]:
     """Where a role may make databases: ``TEST_DATABASE_URL``, or an embedded server of this run."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
         return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False) as server:
+    with folder() as place, EmbeddedPostgres(place, durable=False) as server:
         yield server.superuser_url
 
 
@@ -112,6 +113,15 @@ def clinic(app: Flask) -> Clinic:
 def other_clinic(app: Flask) -> Clinic:
     """Another organisation on the same database."""
     return Clinic(app)
+
+
+@pytest.fixture(scope="session")
+def open_clinic(app: Flask, database_url: str) -> Clinic:
+    """The organisation where people register themselves; there is one at most in a database."""
+    clinic = Clinic(app)
+    with psycopg.connect(psycopg_url(database_url)) as connection:
+        connection.execute("UPDATE organization SET self_registration = true WHERE id = %s", [clinic.organization_id])
+    return clinic
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from enum import StrEnum
 class Action(StrEnum):
     """What was done, or was refused."""
 
+    ORGANIZATION_SEEDED = "organization.seeded"
     ACCOUNT_REGISTERED = "account.registered"
     SESSION_STARTED = "session.started"
     SESSION_REFRESHED = "session.refreshed"

@@ -1,11 +1,10 @@
 """The command line: ``medical …``, which is Flask's own group of commands on our application."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask.cli import FlaskGroup
-
-from medical.cli.explain import explained
+if TYPE_CHECKING:
+    from flask.cli import FlaskGroup
 
 
 def create_app() -> Any:
@@ -15,8 +14,10 @@ def create_app() -> Any:
     return create_app()
 
 
-def group() -> FlaskGroup:
+def group() -> "FlaskGroup":
     """All commands: ours, Flask's, and Flask-Migrate's ``db``."""
+    from flask.cli import FlaskGroup
+
     from medical.cli.admin import create_admin
     from medical.cli.doctor import doctor
     from medical.cli.environment import init_env
@@ -29,6 +30,14 @@ def group() -> FlaskGroup:
 
 
 def main() -> None:
-    """Run the command that the arguments name, and end the process with its exit code."""
-    with explained("command_failed"):
-        sys.exit(group().main(prog_name="medical"))
+    """Run the command that the arguments name, and end the process with its exit code.
+
+    What takes time to import is imported here, where Ctrl-C is an end and not a traceback.
+    """
+    try:
+        from medical.cli.explain import explained
+
+        with explained("command_failed"):
+            sys.exit(group().main(prog_name="medical"))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -3,6 +3,7 @@
 import http.client
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,9 +16,10 @@ from medical.config import ConfigurationError, Mode, Settings, secret_problems
 from medical.platform import schema
 from medical.platform.logins import login_of
 from medical.platform.postgres import EmbeddedPostgres, PostgresError, postmaster
+from medical.platform.revision import MIGRATIONS
 from medical.platform.waiting import cause, connected, place
 
-PROJECT = schema.MIGRATIONS.parent
+PROJECT = MIGRATIONS.parent
 
 
 class Level(StrEnum):
@@ -86,7 +88,7 @@ def commands(installation: Installation) -> Iterator[Finding]:
     for name in ("flask", "medical"):
         if found := shutil.which(name):
             yield ok(f"command {name}", found)
-        elif installation.side is Side.HOST:
+        elif installation.side is Side.HOST or Path(sys.executable).with_name(name).exists():
             mend = f"`. .venv/bin/activate`, `python -m {name} …`, or `podman exec -it medical-api {name} …`"
             yield warn(f"command {name}", "not on this shell's PATH", mend)
         else:
@@ -142,7 +144,7 @@ def application() -> Finding:
 
 def migrations_folder(installation: Installation) -> Finding:
     """Whether new revisions would end up where they are kept (failure 9)."""
-    folder = schema.MIGRATIONS / "versions"
+    folder = MIGRATIONS / "versions"
     if not folder.is_dir():
         return fail("migrations", f"{folder} is missing", "run from a clone of the project")
     if installation.side is Side.CONTAINER and not any(map(os.path.ismount, (folder, *folder.parents[:3]))):
@@ -219,7 +221,7 @@ def storage(installation: Installation, settings: Settings) -> Finding:
         return ok("storage", "with DATABASE_URL's server; never `podman-compose down -v`, which deletes its volume")
     data = settings.data.absolute()
     if installation.side is Side.CONTAINER and not any(map(os.path.ismount, (data, *data.parents[:-1]))):
-        return fail("storage", f"{data} goes with the container", "mount a volume there, or set DATABASE_URL")
+        return warn("storage", f"{data} goes with the container", "mount a volume there, or set DATABASE_URL")
     return ok("storage", f"in {data}")
 
 

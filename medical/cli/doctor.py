@@ -20,7 +20,7 @@ COMMANDS = {
 This is the host. Here belong:
   podman logs medical-api                           what the API says
   podman exec -it medical-api flask db current      a flask command inside the API's container
-  podman exec -it medical-db psql -U postgres medical
+  podman exec -it medical-db psql -U medical_owner medical
   medical …, python -m medical …                    the same without containers, from .venv""",
     Side.CONTAINER: """\
 This is a container. Here belong:

@@ -4,7 +4,6 @@ from typing import Any
 
 from medical.config import Mode, Settings
 from medical.platform import schema
-from medical.platform.db import db
 from medical.platform.logging import configure, get_logger
 from medical.platform.logins import ensure_restricted, login_of
 from medical.platform.waiting import wait_for_database
@@ -24,14 +23,13 @@ def prepare(settings: Settings) -> list[Any]:
     if settings.mode is Mode.PRODUCTION:
         ensure_restricted(settings.database_url)
     from medical.app import create_app
+    from medical.identity import keys
 
-    flask_app = create_app()
-    with flask_app.app_context():
+    with create_app().app_context():
         log.info("application_built", mode=settings.mode)
         if not current:
             return []
-        flask_app.extensions["key_ring"].ensure()
-        db.session.commit()
+        keys.ensure_ring(settings)
         return _demo_accounts(settings)
 
 
@@ -50,8 +48,9 @@ def bring_up_to_date(settings: Settings) -> bool:
 
 
 def _demo_accounts(settings: Settings) -> list[Any]:
-    if settings.mode is not Mode.DEMO:
-        return []
+    """The demo's accounts in demo mode; in production a database that has them is refused."""
     from medical.cli import demo
 
-    return list(demo.seed_if_empty())
+    if settings.mode is Mode.PRODUCTION:
+        demo.ensure_absent()
+    return list(demo.seed_if_empty()) if settings.mode is Mode.DEMO else []

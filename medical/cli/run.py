@@ -20,7 +20,7 @@ from medical.cli.explain import REFUSALS, explains
 from medical.config import ConfigurationError, Mode, Settings
 from medical.platform.logging import configure, get_logger
 from medical.platform.postgres import EmbeddedPostgres, PostgresError, usable
-from medical.platform.processes import in_child
+from medical.platform.processes import default_signals_in_children, in_child
 from medical.platform.server import Reservation, Server
 
 LOOK_SECONDS = 1
@@ -38,6 +38,7 @@ log = get_logger(__name__)
 @explains("start_refused")
 def run(host: str, port: int, data: Path | None, workers: int | None, demo: bool) -> None:
     """Find or start PostgreSQL, migrate it, and serve the API."""
+    default_signals_in_children()
     with ended_by_signals():
         settings = settled(data, workers, demo)
         configure(settings)

@@ -34,8 +34,7 @@ NONCE_BYTES = 12
 class Ring:
     """The key that signs, and those that verify, by id."""
 
-    signing_id: str
-    signing_key: Ed25519PrivateKey
+    signing: tuple[str, Ed25519PrivateKey] | None
     verifying: Mapping[str, Ed25519PublicKey]
     read_at: float
 
@@ -52,9 +51,16 @@ class KeyRing:
         self._ring: Ring | None = None
 
     def signing(self) -> tuple[str, Ed25519PrivateKey]:
-        """The id and private half of the active key."""
+        """The id and private half of the active key, which is made if there is none yet.
+
+        Raises ``KeyRingLocked``.
+        """
         ring = self._fresh(KEPT_SECONDS)
-        return ring.signing_id, ring.signing_key
+        if ring.signing is None:
+            self.ensure()
+            ring = self._fresh(KEPT_SECONDS)
+        assert ring.signing  # noqa: S101 - there is one now
+        return ring.signing
 
     def verifying(self, key_id: str) -> Ed25519PublicKey | None:
         """The public half of a key of the ring, or None for an unknown id."""
@@ -62,22 +68,20 @@ class KeyRing:
         return key or self._fresh(RELOAD_SECONDS).verifying.get(key_id)
 
     def ensure(self) -> None:
-        """Make the first key if the ring is empty, in the present transaction.
+        """Make the first key if the ring is empty, in a transaction of its own.
 
         Raises ``KeyRingLocked`` when the stored keys were encrypted under another SECRET_KEY.
         """
         private = Ed25519PrivateKey.generate()
         key_id = base64.urlsafe_b64encode(new_id().bytes).decode().rstrip("=")
-        db.session.execute(
-            insert(SigningKey)
-            .values(
-                id=key_id,
-                status="active",
-                private_key=self._seal(key_id, private),
-                public_key=private.public_key().public_bytes(RAW, serialization.PublicFormat.Raw),
-            )
-            .on_conflict_do_nothing()
-        )
+        row = {
+            "id": key_id,
+            "status": "active",
+            "private_key": self._seal(key_id, private),
+            "public_key": private.public_key().public_bytes(RAW, serialization.PublicFormat.Raw),
+        }
+        with db.engine.begin() as connection:
+            connection.execute(insert(SigningKey).values(row).on_conflict_do_nothing())
         self._ring = self._read()
 
     def _fresh(self, seconds: float) -> Ring:
@@ -89,11 +93,8 @@ class KeyRing:
     def _read(self) -> Ring:
         rows = db.session.scalars(select(SigningKey)).all()
         active = next((row for row in rows if row.status == "active"), None)
-        if active is None:
-            raise KeyRingLocked("There is no signing key yet: start the program once with `medical run`.")
         return Ring(
-            signing_id=active.id,
-            signing_key=self._open(active),
+            signing=(active.id, self._open(active)) if active else None,
             verifying={row.id: Ed25519PublicKey.from_public_bytes(row.public_key) for row in rows},
             read_at=time.monotonic(),
         )
@@ -112,9 +113,8 @@ class KeyRing:
 
 
 def ensure_ring(settings: Settings) -> None:
-    """Make the first key of a new installation, and see that SECRET_KEY opens what is there; commits.
+    """Make the first key of a new installation, and see that SECRET_KEY opens what is there.
 
     Raises ``KeyRingLocked``.
     """
     KeyRing(settings.secret_key).ensure()
-    db.session.commit()

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
 from medical.platform.ids import new_id
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class User(Tenant, Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
 
-class RoleGrant(Base):
+class RoleGrant(Owned, Base):
     """That a user holds a role."""
 
     __tablename__ = "role_grant"
@@ -87,7 +87,6 @@ class RoleGrant(Base):
         ),
     )
 
-    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
     user_id: Mapped[UUID] = mapped_column(primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     granted_at: Mapped[datetime] = mapped_column(server_default=func.now())

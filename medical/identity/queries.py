@@ -12,12 +12,14 @@ CALLER = text(
     """
     SELECT u.id, u.email, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id) AS roles
     FROM auth_session s JOIN users u ON u.id = s.user_id
-    WHERE s.id = :session_id AND s.user_id = :user_id
+    WHERE s.id = :session_id AND s.user_id = :user_id AND s.organization_id = :organization_id
       AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
     """
 )
 NAME_EMAIL = text("SELECT set_config('app.login_email', :email, true)")
 NAME_ORGANIZATION = text("SELECT set_config('app.organization_name', :name, true)")
+LOCK_ORGANIZATIONS = text("SELECT pg_advisory_xact_lock(hashtextextended('organizations', 0))")
+"""Organisations are made one after the other, so that one of them is the first."""
 ACCOUNT = text("SELECT id, organization_id, password_hash, active FROM users WHERE email = :email")
 
 

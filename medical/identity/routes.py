@@ -152,8 +152,9 @@ def change_roles(user_id: UUID, body: ChangeRoles, expected_version: int | None)
     returns=(200, UserOut),
     errors=[LastAdmin],
     audit=Action.USER_DEACTIVATED,
+    if_match=True,
     etag=True,
 )
-def deactivate_user(user_id: UUID) -> UserOut:
+def deactivate_user(user_id: UUID, expected_version: int | None) -> UserOut:
     """Close an account: every sign-in of it ends at once."""
-    return UserOut.of(service.deactivate_user(user_id))
+    return UserOut.of(service.deactivate_user(user_id, expected_version))

@@ -22,10 +22,11 @@ from medical.identity.permissions import Role
 from medical.platform import authz, clock
 from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, enter, flush_or_raise, scope_organization
-from medical.platform.errors import NotFound, Stale, Unauthenticated
+from medical.platform.errors import InvalidRequest, NotFound, Stale, Unauthenticated
 from medical.platform.ids import new_id
+from medical.platform.wire import Email, Text, shape_problems
 
-EMAIL_TAKEN = {"uq_users_email": EmailTaken()}
+EMAIL_TAKEN = {"uq_users_email": EmailTaken}
 
 
 class TokenPair(Struct, frozen=True):
@@ -43,7 +44,12 @@ def authenticate(ring: KeyRing, token: str) -> Actor:
     """
     claims = tokens.verify(ring, token)
     enter(Scope(claims.organization_id, claims.user_id, authz.current_request_id()))
-    values = {"session_id": claims.session_id, "user_id": claims.user_id, "now": clock.now()}
+    values = {
+        "session_id": claims.session_id,
+        "user_id": claims.user_id,
+        "organization_id": claims.organization_id,
+        "now": clock.now(),
+    }
     row = db.session.execute(queries.CALLER, values).first()
     if row is None:
         enter(None)
@@ -67,15 +73,14 @@ def login(ring: KeyRing, *, email: str, password: str) -> TokenPair:
     if not account or not known or not account.active:
         raise InvalidCredentials
     enter(Scope(account.organization_id, account.id, authz.current_request_id()))
-    return _pair(ring, account.organization_id, sessions.start(account.organization_id, account.id, clock.now()))
+    return _pair(ring, sessions.start(account.organization_id, account.id, clock.now()))
 
 
 def refresh(ring: KeyRing, *, refresh_token: str) -> TokenPair:
     """Carry a sign-in on. Raises ``RefreshTokenReused`` or ``InvalidRefreshToken``."""
     started = sessions.rotate(refresh_token, clock.now(), authz.current_request_id())
-    organization_id = db.session.scalars(select(User.organization_id).where(User.id == started.user_id)).one()
     audit.touch("user", started.user_id)
-    return _pair(ring, organization_id, started)
+    return _pair(ring, started)
 
 
 def logout(actor: Actor) -> None:
@@ -85,8 +90,8 @@ def logout(actor: Actor) -> None:
     audit.touch("user", actor.user_id)
 
 
-def _pair(ring: KeyRing, organization_id: UUID, started: sessions.Started) -> TokenPair:
-    claims = tokens.Claims(started.user_id, started.session_id, organization_id)
+def _pair(ring: KeyRing, started: sessions.Started) -> TokenPair:
+    claims = tokens.Claims(started.user_id, started.session_id, started.organization_id)
     return TokenPair(tokens.issue(ring, claims, clock.now()), started.refresh_token)
 
 
@@ -133,8 +138,12 @@ def create_user(
 def create_admin(*, organization_name: str, email: str, password: str, given_name: str, family_name: str) -> User:
     """An administrator of the organisation of this name, which is made when it is new.
 
-    The first organisation of an installation takes registrations. Raises ``EmailTaken``.
+    The first organisation of an installation takes registrations. Raises ``InvalidRequest`` or ``EmailTaken``.
     """
+    given = {"email": email, "password": password, "given_name": given_name, "family_name": family_name}
+    kinds = {"email": Email, "password": passwords.NewPassword, "given_name": Text, "family_name": Text}
+    if problems := [one for name, kind in kinds.items() for one in shape_problems(given[name], kind, f"/{name}")]:
+        raise InvalidRequest(problems)
     ensure_organization(organization_name)
     user = create_user(
         email=email, given_name=given_name, family_name=family_name, roles=[Role.ADMIN], password=password
@@ -145,6 +154,7 @@ def create_admin(*, organization_name: str, email: str, password: str, given_nam
 
 def ensure_organization(name: str) -> UUID:
     """Enter the organisation of this name, making it when it is new; its id."""
+    db.session.execute(queries.LOCK_ORGANIZATIONS)
     db.session.execute(queries.NAME_ORGANIZATION, {"name": name})
     found = db.session.scalars(select(Organization.id).where(Organization.name == name)).first()
     if found:
@@ -154,7 +164,7 @@ def ensure_organization(name: str) -> UUID:
     organization_id = new_id()
     enter(Scope(organization_id))
     db.session.add(Organization(id=organization_id, name=name, self_registration=first))
-    flush_or_raise({"uq_organization_name": OrganizationExists()})
+    flush_or_raise({"uq_organization_name": OrganizationExists})
     return organization_id
 
 
@@ -207,13 +217,15 @@ def grant_role(user: User, role: Role) -> None:
     """Add a role to a user's, whose roles are loaded."""
     if role not in {grant.role for grant in user.roles}:
         user.roles.append(RoleGrant(role=role))
+        flag_modified(user, "active")  # so that the version counts this change too
         db.session.flush()
 
 
-def deactivate_user(user_id: UUID) -> User:
-    """Close an account: its sign-ins end at once. Raises ``NotFound`` or ``LastAdmin``."""
+def deactivate_user(user_id: UUID, expected_version: int | None) -> User:
+    """Close an account: its sign-ins end at once. Raises ``NotFound``, ``Stale`` or ``LastAdmin``."""
     _lock_admins()
     user = get_user(user_id, lock=True)
+    ensure_version(user.version, expected_version)
     if user.active:
         user.active = False
         sessions.end_all(user.id, clock.now(), "deactivated")
@@ -231,7 +243,7 @@ def ensure_version(version: int, expected: int | None) -> None:
 def _lock_admins() -> None:
     """Let changes of who is administrator follow one another, so that two cannot remove each other."""
     own = select(Organization.id).where(Organization.id == scope_organization())
-    db.session.execute(own.with_for_update(key_share=False))
+    db.session.execute(own.with_for_update(key_share=True))
 
 
 def _ensure_admin_left() -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy import text, update
 
+from medical.audit import service as audit
 from medical.identity.errors import InvalidRefreshToken, RefreshTokenReused
 from medical.identity.models import AuthSession, RefreshToken
 from medical.platform.db import Scope, db, enter
@@ -23,6 +24,7 @@ ORGANIZATION_BYTES, SECRET_BYTES = 16, 32
 class Started(Struct, frozen=True):
     """A sign-in with the refresh token to carry it on."""
 
+    organization_id: UUID
     session_id: UUID
     user_id: UUID
     refresh_token: str
@@ -36,7 +38,7 @@ def start(organization_id: UUID, user_id: UUID, now: datetime) -> Started:
     token, digest = _new_token(organization_id)
     db.session.add(RefreshToken(session_id=session.id, generation=1, digest=digest, created_at=now))
     db.session.flush()
-    return Started(session.id, user_id, token)
+    return Started(organization_id, session.id, user_id, token)
 
 
 ROTATE = text(
@@ -63,7 +65,10 @@ ROTATE = text(
 The row of the sign-in is locked first, as by whatever ends it: so ending wins over a refresh under way.
 """
 
-FIND = text("SELECT session_id, used_at FROM refresh_token WHERE digest = :digest")
+FIND = text(
+    "SELECT t.session_id, t.used_at, s.user_id FROM refresh_token t"
+    " JOIN auth_session s ON s.id = t.session_id WHERE t.digest = :digest"
+)
 
 
 def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started:
@@ -78,9 +83,14 @@ def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started
     values = {"digest": digest, "successor": successor, "id": new_id(), "now": now}
     if rotated := db.session.execute(ROTATE, values).first():
         enter(Scope(organization_id, rotated.user_id, request_id))
-        return Started(rotated.session_id, rotated.user_id, token)
+        return Started(organization_id, rotated.session_id, rotated.user_id, token)
     found = db.session.execute(FIND, {"digest": digest}).first()
-    if found is None or found.used_at is None:
+    if found is None:
+        enter(None)  # the token is not ours, so what it says of its organisation counts for nothing
+        raise InvalidRefreshToken
+    audit.touch("session", found.session_id)
+    audit.touch("user", found.user_id)
+    if found.used_at is None:
         raise InvalidRefreshToken
     end(found.session_id, now, "refresh token reused")
     raise RefreshTokenReused

@@ -4,12 +4,12 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, Sequence, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Computed, Index, Sequence, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.identity.models import User
-from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
 
 ZONE_KNOWN = "(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL"
 """PostgreSQL itself must know the zone (an unknown one raises 22023), whatever Python's table says."""
@@ -35,7 +35,7 @@ class Location(Tenant, Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
 
-class Clinician(Base):
+class Clinician(Owned, Base):
     """A user who treats patients; the id is the user's."""
 
     __tablename__ = "clinician"
@@ -48,7 +48,6 @@ class Clinician(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
     specialty: Mapped[str]
     time_zone: Mapped[str]
     location_id: Mapped[UUID | None]

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import Float, Select, case, cast, exists, false, func, literal, or_, select, tuple_
 from sqlalchemy.orm import joinedload, selectinload
 
-from medical.identity.models import User
+from medical.identity.models import RoleGrant, User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
 from medical.platform.authz import Actor
@@ -102,7 +102,7 @@ def clinicians() -> Select[Clinician]:
     return (
         select(Clinician)
         .join(User, User.id == Clinician.id)
-        .where(User.active)
+        .where(User.active, exists().where(RoleGrant.user_id == User.id, RoleGrant.role == Role.CLINICIAN))
         .options(joinedload(Clinician.user))
         .order_by(User.family_name, User.given_name, Clinician.id)
     )

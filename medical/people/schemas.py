@@ -1,6 +1,6 @@
 """Wire shapes of patients, clinicians, places and of who one is."""
 
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -55,7 +55,8 @@ Identifiers = Annotated[list[Identifier], Meta(max_length=20, extra={"check": _r
 
 
 def _birth_problem(born: date) -> str | None:
-    in_range = EARLIEST_BIRTH <= born <= clock.now().date()
+    tomorrow = clock.now().date() + timedelta(days=1)  # it is tomorrow already in zones ahead of UTC
+    in_range = EARLIEST_BIRTH <= born <= tomorrow
     return None if in_range else f"must lie between {EARLIEST_BIRTH} and today"
 
 

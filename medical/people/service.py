@@ -7,13 +7,12 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import select, text
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import selectinload
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
 from medical.identity import service as identity
 from medical.identity.errors import EmailTaken
-from medical.identity.models import User
 from medical.identity.permissions import Role
 from medical.people import queries
 from medical.people.errors import (
@@ -32,7 +31,7 @@ from medical.platform.ids import new_id
 CONTACT_FIELDS = frozenset({"email", "phone", "address"})
 """What a patient may change about themselves."""
 
-IDENTIFIER_TAKEN = {"uq_patient_identifier_organization_id_system_value": IdentifierTaken()}
+IDENTIFIER_TAKEN = {"uq_patient_identifier_organization_id_system_value": IdentifierTaken}
 
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('register ' || :birth_date, 0))")
 """People born on one day are registered one after the other, so that twins of one request meet."""
@@ -111,6 +110,8 @@ def _ensure_new(given_name: str, family_name: str, birth_date: date, identifiers
     )
     if not likely:
         return
+    for patient in likely:
+        audit.touch("patient", patient.id, patient_id=patient.id)
     names = ("id", "mrn", "given_name", "family_name", "birth_date", "sex")
     candidates = [{name: getattr(patient, name) for name in names} for patient in likely]
     raise PossibleDuplicate(members={"candidates": msgspec.to_builtins(candidates)})
@@ -168,16 +169,16 @@ def _replace_identifiers(patient: Patient, wanted: Sequence[tuple[str, str]]) ->
 
 def create_clinician(*, user_id: UUID, specialty: str, time_zone: str, location_id: UUID | None) -> Clinician:
     """Make a user a clinician, with the role. Raises ``NotFound`` or ``ClinicianExists``."""
-    user = db.session.get(User, user_id, options=[joinedload(User.clinician), joinedload(User.roles)])
-    if user is None or not user.active:
+    user = identity.get_user(user_id, lock=True)
+    if not user.active:
         raise NotFound("There is no such user in your organisation.")
-    if user.clinician:
+    if db.session.get(Clinician, user_id):
         raise ClinicianExists
     if location_id:
         ensure_location(location_id)
     clinician = Clinician(id=user.id, specialty=specialty, time_zone=time_zone, location_id=location_id, user=user)
     db.session.add(clinician)
-    flush_or_raise({"pk_clinician": ClinicianExists()})
+    flush_or_raise({"pk_clinician": ClinicianExists})
     identity.grant_role(user, Role.CLINICIAN)
     audit.touch("clinician", clinician.id)
     return clinician
@@ -200,7 +201,7 @@ def create_location(*, name: str, time_zone: str) -> Location:
     """A new site of the organisation. Raises ``LocationExists``."""
     location = Location(id=new_id(), name=name, time_zone=time_zone)
     db.session.add(location)
-    flush_or_raise({"uq_location_organization_id_name": LocationExists()})
+    flush_or_raise({"uq_location_organization_id_name": LocationExists})
     audit.touch("location", location.id)
     return location
 

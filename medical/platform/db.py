@@ -14,11 +14,19 @@ from sqlalchemy import DateTime, ForeignKey, ForeignKeyConstraint, MetaData, Tex
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 from sqlalchemy.orm.exc import StaleDataError
 
 from medical.config import Settings
-from medical.platform.errors import AppError, DatabaseBusy, DatabaseUnreachable, SchemaBehind, Stale
+from medical.platform.errors import (
+    AppError,
+    DatabaseBusy,
+    DatabaseUnreachable,
+    FieldProblem,
+    InvalidRequest,
+    SchemaBehind,
+    Stale,
+)
 from medical.platform.ids import new_id
 
 CONNECT_SECONDS = 2
@@ -162,14 +170,30 @@ def scope_user() -> UUID | None:
     return scope.user_id if scope else None
 
 
-class Tenant:
-    """A row of one organisation, with an id of its own; row-level security guards its table."""
+class Owned:
+    """A row of one organisation: queries are narrowed to the scope's, and row-level security guards its table."""
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
 
 
-def flush_or_raise(constraints: Mapping[str, AppError]) -> None:
+class Tenant(Owned):
+    """A row of one organisation with an id of its own."""
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+
+
+def _narrow(state: ORMExecuteState) -> None:
+    """The first wall: within a scope, every SELECT through the models asks for that organisation's rows only."""
+    organization_id = scope_organization()
+    if state.is_select and organization_id:
+        own = with_loader_criteria(Owned, lambda model: model.organization_id == organization_id, include_aliases=True)
+        state.statement = state.statement.options(own)
+
+
+listen(db.session, "do_orm_execute", _narrow)
+
+
+def flush_or_raise(constraints: Mapping[str, type[AppError]]) -> None:
     """Flush; the violation of a constraint named in ``constraints`` is raised as that error.
 
     The transaction is over after a violation. Any other database error passes through unchanged.
@@ -178,7 +202,7 @@ def flush_or_raise(constraints: Mapping[str, AppError]) -> None:
         db.session.flush()
     except DBAPIError as error:
         if refusal := constraints.get(constraint_of(error) or ""):
-            raise refusal from error
+            raise refusal() from error
         raise
 
 
@@ -200,6 +224,12 @@ def may_retry(error: Exception) -> bool:
     return isinstance(error.orig, TRY_AGAIN) or error.connection_invalidated
 
 
+def _writes_unknown_zone(error: DBAPIError) -> bool:
+    """Whether a row was refused for a zone that Python's table has and PostgreSQL's has not."""
+    writes = (error.statement or "").startswith(("INSERT", "UPDATE")) and "time_zone" in (error.statement or "")
+    return writes and isinstance(error.orig, postgres.InvalidParameterValue)
+
+
 def refusal_of(error: Exception) -> AppError | None:
     """The refusal that a database error means to the caller, or None when it is a bug of ours."""
     if isinstance(error, StaleDataError):
@@ -210,6 +240,8 @@ def refusal_of(error: Exception) -> AppError | None:
         return None
     if isinstance(error.orig, UNMIGRATED):
         return SchemaBehind()
+    if _writes_unknown_zone(error):
+        return InvalidRequest([FieldProblem("/time_zone", "is not known to the database server")])
     if isinstance(error.orig, BUSY + TRY_AGAIN):
         return DatabaseBusy()
     if isinstance(error, OperationalError | InterfaceError):

@@ -10,7 +10,7 @@ from medical.platform import metrics
 from medical.platform.db import connect_args, db
 from medical.platform.errors import Unavailable
 from medical.platform.http import endpoint
-from medical.platform.schema import wanted_revision
+from medical.platform.revision import wanted_revision
 from medical.platform.wire import Output
 
 bp = Blueprint("health", __name__)
@@ -42,9 +42,8 @@ class SchemaNotReady(NotReady):
     code = "schema_behind"
 
     def __init__(self, found: str | None, wanted: str) -> None:
-        super().__init__(
-            f"The schema is at revision {found or 'none'}, this program needs {wanted}: run `medical db upgrade`."
-        )
+        mend = "install the newer program" if found and found > wanted else "run `medical db upgrade`"
+        super().__init__(f"The schema is at revision {found or 'none'}, this program needs {wanted}: {mend}.")
         self.members = {"found": found, "wanted": wanted}
 
 

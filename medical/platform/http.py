@@ -30,7 +30,7 @@ from medical.platform.errors import (
     UnsupportedMediaType,
 )
 from medical.platform.idempotency import Answer, Intent
-from medical.platform.wire import Input, read_body, read_query
+from medical.platform.wire import Input, pointer_to, read_body, read_query
 
 ATTEMPTS = 4
 JSON = "application/json"
@@ -38,6 +38,9 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,9})"')
 
 View = Callable[..., Any]
+
+TRAILED = frozenset({401, 403, 404, 409})
+"""Statuses of refusals that leave a trail; those of malformed requests do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,8 @@ def endpoint(
     what touches no person's data. ``idempotent``: ``Idempotency-Key`` is honoured. ``if_match``: the
     view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag.
     """
+    if idempotent and any(error.keeps_changes for error in errors):
+        raise ValueError("a refusal that keeps its changes would leave an idempotency key without its answer")
     declaration = Declaration(
         permission=permission,
         body=body,
@@ -165,10 +170,11 @@ def _serve(declaration: Declaration, view: View, path: dict[str, Any]) -> Respon
         try:
             return _response(_attempt(declaration, view, path))
         except AppError as refusal:
-            _end_refused(declaration, refusal)
+            if first := _end_refused(declaration, refusal):
+                return _response(_replay(first))
             raise
         except Exception as error:
-            db.db.session.rollback()
+            db.db.session.remove()  # with all that this attempt noted in it
             if attempt == ATTEMPTS or not db.may_retry(error) or g.get("committing"):
                 raise
             time.sleep(random.uniform(0.01, 0.03) * attempt)  # noqa: S311 - jitter, not a secret
@@ -183,8 +189,10 @@ def _attempt(declaration: Declaration, view: View, path: dict[str, Any]) -> Answ
     arguments = _arguments(declaration)
     intent = _intent(declaration, hooks)
     if intent and (first := idempotency.claim(intent)):
-        db.db.session.rollback()
-        return Answer(first.status, first.headers | {"Idempotency-Replayed": "true"}, first.body)
+        if declaration.audit:
+            hooks.record(declaration.audit, "success", "replayed")
+        db.db.session.commit()
+        return _replay(first)
     g.intent = intent
     answer = _answer(declaration, view(**path, **arguments))
     if declaration.audit:
@@ -197,6 +205,10 @@ def _attempt(declaration: Declaration, view: View, path: dict[str, Any]) -> Answ
         g.committing = True
         db.db.session.commit()
     return answer
+
+
+def _replay(first: Answer) -> Answer:
+    return Answer(first.status, first.headers | {"Idempotency-Replayed": "true"}, first.body)
 
 
 def _authenticate(declaration: Declaration, hooks: Hooks) -> Actor | None:
@@ -217,7 +229,7 @@ def _arguments(declaration: Declaration) -> dict[str, Any]:
     if declaration.query:
         arguments["query"] = read_query(request.args, declaration.query)
     elif request.args:
-        raise InvalidRequest([FieldProblem(f"/{name}", "unknown query parameter") for name in request.args])
+        raise InvalidRequest([FieldProblem(pointer_to(name), "unknown field") for name in request.args])
     if declaration.body:
         if request.mimetype != JSON:
             raise UnsupportedMediaType
@@ -251,7 +263,8 @@ def _intent(declaration: Declaration, hooks: Hooks) -> Intent | None:
         organization_id, caller = scope.organization_id, f"guest {request.remote_addr}"
     else:
         organization_id, caller = actor.organization_id, str(actor.user_id)
-    digest = idempotency.digest_of(request.method, request.path, request.get_data())
+    secret = str(current_app.config["SECRET_KEY"])
+    digest = idempotency.digest_of(secret, request.method, request.path, request.get_data())
     return Intent(organization_id, caller, key, digest)
 
 
@@ -278,19 +291,25 @@ def _response(answer: Answer) -> Response:
     return response
 
 
-def _end_refused(declaration: Declaration, refusal: AppError) -> None:
-    """End the transaction of a refused request; what must outlast it is written in its own."""
+def _end_refused(declaration: Declaration, refusal: AppError) -> Answer | None:
+    """End the transaction of a refused request; what must outlast it is written in its own.
+
+    A refused business action is the answer to its idempotency key. Where a repeat that came meanwhile
+    got another answer first, that one is returned.
+    """
     session = db.db.session
     if refusal.keeps_changes:
         session.commit()
     else:
         session.rollback()
     intent: Intent | None = g.get("intent")
-    if intent and refusal.status == 409 and idempotency.claim(intent) is None:
-        problem = refusal.document(g.request_id)
-        idempotency.store(intent, Answer(refusal.status, refusal.headers, problem))
-        session.commit()
-    if declaration.audit and refusal.status in (401, 403, 404) and (authz.find_actor() or declaration.public):
+    first = None
+    if intent and refusal.status == 409:
+        first = idempotency.claim(intent)
+        if first is None:
+            idempotency.store(intent, Answer(refusal.status, refusal.headers, refusal.document(g.request_id)))
+    if declaration.audit and refusal.status in TRAILED and (authz.find_actor() or declaration.public):
         hooks: Hooks = current_app.extensions["http"]
         hooks.record(declaration.audit, "denied" if isinstance(refusal, Forbidden) else "refused", refusal.code)
-        session.commit()
+    session.commit()
+    return first

@@ -4,8 +4,8 @@ The key's row is written in the transaction of the effect, so neither exists wit
 a repeat that comes while the first is at work waits for it on the row.
 """
 
+import hmac
 from datetime import datetime, timedelta
-from hashlib import sha256
 from uuid import UUID
 
 import msgspec
@@ -29,7 +29,7 @@ class IdempotencyKey(Base):
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), primary_key=True)
     caller: Mapped[str] = mapped_column(primary_key=True, comment="user id, or source address of a guest")
     key: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 of method, path and body")
+    digest: Mapped[bytes] = mapped_column(LargeBinary, comment="HMAC-SHA-256 of method, path and body")
     status: Mapped[int | None] = mapped_column(SmallInteger)
     headers: Mapped[bytes | None] = mapped_column(LargeBinary, comment="JSON object")
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -53,9 +53,9 @@ class Intent(Struct, frozen=True):
     digest: bytes
 
 
-def digest_of(method: str, path: str, body: bytes) -> bytes:
-    """What makes two requests the same request."""
-    return sha256(b"\n".join((method.encode(), path.encode(), body))).digest()
+def digest_of(secret: str, method: str, path: str, body: bytes) -> bytes:
+    """What makes two requests the same request; keyed, since a body may hold a password."""
+    return hmac.digest(secret.encode(), b"\n".join((method.encode(), path.encode(), body)), "sha256")
 
 
 CLAIM = text(

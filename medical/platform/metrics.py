@@ -15,9 +15,13 @@ SECONDS = Histogram(
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+"""Others are counted together, or a caller could make up any number of series."""
+
 
 def observe(method: str, route: str, status: int, seconds: float) -> None:
     """Count one answered request; ``route`` is the template of the path, never the path."""
+    method = method if method in METHODS else "other"
     REQUESTS.labels(method, route, str(status)).inc()
     SECONDS.labels(method, route).observe(seconds)
 

@@ -75,7 +75,7 @@ def show_page() -> str:
 @endpoint(
     bp.get("/docs/<any('swagger-ui-bundle.js','swagger-ui-preset.js','swagger-ui.css','start.js'):name>"),
     returns=(200, str),
-    media_type="text/plain",
+    media_type="*/*",
 )
 def show_asset(name: str) -> bytes:
     """A file of Swagger UI."""
@@ -84,10 +84,11 @@ def show_asset(name: str) -> bytes:
 
 
 @bp.after_request
-def _allow_page(response: Response) -> Response:
-    """Swagger UI styles itself inline; nothing else may be loaded from elsewhere."""
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
-    if name := (request.view_args or {}).get("name"):
+def _dress(response: Response) -> Response:
+    """The page may load its own assets, and styles itself inline; assets have types of their own, and are kept."""
+    if response.status_code == 200 and request.endpoint == "docs.show_page":
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+    if response.status_code == 200 and (name := (request.view_args or {}).get("name")):
         response.content_type = ASSETS[name][2]
         response.headers["Cache-Control"] = "public, max-age=3600"
     return response

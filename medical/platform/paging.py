@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 Key = TypeVar("Key")
 
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many items a page holds at most.")]
-Cursor = Annotated[str, Meta(min_length=1, max_length=1000, description="The `next` of the page before.")]
+Cursor = Annotated[str, Meta(min_length=1, max_length=4000, description="The `next` of the page before.")]
 
 
 class PageQuery(Input, frozen=True, kw_only=True):
@@ -37,10 +37,10 @@ def read_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
     if cursor is None:
         return None
     try:
-        raw = urlsafe_b64decode(cursor.encode())
-        if b"\\u0000" in raw:
+        key = msgspec.json.decode(urlsafe_b64decode(cursor.encode()), type=kind)
+        if any(isinstance(part, str) and "\x00" in part for part in msgspec.to_builtins(key)):
             raise ValueError("PostgreSQL's text holds no NUL")
-        return msgspec.json.decode(raw, type=kind)
+        return key
     except (ValueError, msgspec.MsgspecError):
         raise InvalidRequest([FieldProblem("/cursor", "is not a cursor of this list")]) from None
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +16,20 @@ from medical.platform.refusal import Refused
 T = TypeVar("T")
 
 log = get_logger(__name__)
+
+
+def default_signals_in_children() -> None:
+    """Forked processes start with the system's way to take SIGINT and SIGTERM, not with this one's handlers.
+
+    Otherwise a worker told to stop while it still imports would run its parent's handler, and go on.
+    """
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=_default_signals)
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 import time
 from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -12,9 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from medical.platform.logging import get_logger
 from medical.platform.refusal import Refused
+from medical.platform.revision import MIGRATIONS, wanted_revision
 from medical.platform.waiting import cause, connected
-
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 log = get_logger(__name__)
 
@@ -45,15 +43,6 @@ def configuration(owner_url: str | None = None) -> Config:
 def scripts() -> ScriptDirectory:
     """The migrations this program came with, as they were when it started."""
     return ScriptDirectory.from_config(configuration())
-
-
-@cache
-def wanted_revision() -> str:
-    """The revision that this program needs. Raises ``SchemaError`` unless the migrations have one head."""
-    heads = scripts().get_heads()
-    if len(heads) != 1:
-        raise SchemaError(f"{MIGRATIONS} has {len(heads)} heads and needs one: run `flask db merge heads`")
-    return heads[0]
 
 
 def revisions(url: str) -> tuple[str | None, str]:

@@ -9,8 +9,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import psutil
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -27,6 +29,8 @@ CONNECTIONS_PER_WORKER = 512
 
 DRAIN_SECONDS = 10
 """How long requests in flight may take after the order to stop."""
+
+METRICS = "medical-metrics-"
 
 LOGGING = {
     "version": 1,
@@ -114,14 +118,23 @@ class Server(MPServer):
     def run(self, create_app: Callable[[], Any]) -> None:
         """Serve until told to stop; raises ``Refused`` when the workers end again and again."""
         self._hang_up = signal.getsignal(signal.SIGHUP) if sys.platform != "win32" else None
-        metrics = tempfile.mkdtemp(prefix="medical-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
         try:
             self.serve(target_loader=partial(load, create_app), wrap_loader=False)
         except SystemExit as error:
             raise Refused("the web processes end again and again: the lines above say why") from error
         finally:
             shutil.rmtree(metrics, ignore_errors=True)
+
+
+def metrics_folder() -> str:
+    """A fresh folder through which the workers add up their metrics; those of killed programs are removed."""
+    base = Path(tempfile.gettempdir())
+    for folder in base.glob(f"{METRICS}*"):
+        owner = folder.name.removeprefix(METRICS).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-", dir=base)
 
 
 def load(create_app: Callable[[], Any]) -> Any:

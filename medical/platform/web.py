@@ -35,6 +35,7 @@ HEADERS = {
 def init_app(app: Flask) -> None:
     """Give every request of ``app`` its frame."""
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY
+    app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(AppError, _refused)
@@ -77,6 +78,11 @@ def _leave(_error: BaseException | None) -> None:
 
 
 def _refused(refusal: AppError) -> Response:
+    """A refusal as the caller sees it; one that is nobody's fault but ours says nothing."""
+    return _answer(refusal) if refusal.status != AppError.status else _failed(refusal)
+
+
+def _answer(refusal: AppError) -> Response:
     g.code = refusal.code
     response = Response(refusal.document(g.request_id), status=refusal.status, headers=refusal.headers)
     response.content_type = "application/problem+json"
@@ -102,9 +108,9 @@ def _failed(error: Exception) -> Response:
     """A database that is away or busy is said so; anything else is a bug of ours."""
     if refusal := db.refusal_of(error):
         log.warning("database_error", code=refusal.code, **_database_facts(error))
-        return _refused(refusal)
+        return _answer(refusal)
     log.error("unhandled_error", error=type(error).__name__, exc_info=_without_values(error))
-    return _refused(AppError())
+    return _answer(AppError())
 
 
 def _database_facts(error: Exception) -> dict[str, Any]:

@@ -4,8 +4,10 @@ msgspec checks shape and type in one pass and stops at the first problem; only w
 is the input walked field by field for all of them. Types carry further checks of their own.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -20,15 +22,6 @@ Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 """A line of text with something in it."""
 LongText = Annotated[str, Meta(min_length=1, max_length=4000, pattern=r"\S")]
 """Several lines of text with something in them."""
-Email = Annotated[
-    str,
-    Meta(
-        max_length=254,
-        pattern=r"^[^@\s]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$",
-        extra_json_schema={"format": "email", "examples": ["ada@example.org"]},
-    ),
-]
-"""An address that mail can be sent to, by form."""
 Version = Annotated[int, Meta(ge=1, description="Counts the changes; it is the ETag.")]
 
 Check = Callable[[Any], str | None]
@@ -43,6 +36,26 @@ def _year_problem(instant: datetime) -> str | None:
         return None
     return f"the year must lie between {EARLIEST_YEAR} and {LATEST_YEAR}"
 
+
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+LONGEST_LOCAL_PART = 64
+
+
+def _mailbox_problem(address: str) -> str | None:
+    return "has more than 64 characters before the @" if address.find("@") > LONGEST_LOCAL_PART else None
+
+
+Email = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=rf"^{ATOM}(\.{ATOM})*@{LABEL}(\.{LABEL})+$",
+        extra={"check": _mailbox_problem},
+        extra_json_schema={"format": "email", "examples": ["ada@example.org"]},
+    ),
+]
+"""An address that mail can be sent to, by form (RFC 5321): in ASCII, so that no two look alike."""
 
 Instant = Annotated[datetime, Meta(tz=True, extra={"check": _year_problem})]
 """A moment with an offset (RFC 3339); never a naive time."""
@@ -70,6 +83,10 @@ class Output(Struct, frozen=True, kw_only=True):
 
 Model = TypeVar("Model", bound=Input)
 
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Not JSON in UTF-8, too deep, or a number that no computer holds."""
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+
 
 @cache
 def _decoder(model: type[Input]) -> msgspec.json.Decoder[Input]:
@@ -81,10 +98,18 @@ def read_body(raw: bytes, model: type[Model]) -> Model:
     try:
         body = _decoder(model).decode(raw)
     except msgspec.ValidationError:
-        raise InvalidRequest(shape_problems(msgspec.json.decode(raw), model, strict=True)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest(shape_problems(_plain_json(raw), model)) from None
+    except NOT_JSON:
         raise MalformedJson from None
     return _ensure_sound(body)  # type: ignore[return-value]  # the decoder made it of this very model
+
+
+def _plain_json(raw: bytes) -> Any:
+    """The whole of a body that was found wrong before its end; raises ``MalformedJson``."""
+    try:
+        return msgspec.json.decode(raw)
+    except NOT_JSON:
+        raise MalformedJson from None
 
 
 def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
@@ -96,61 +121,80 @@ def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
         if given and _is_list(field.type):
             plain[field.encode_name] = given
         elif given:
-            plain[field.encode_name] = given[0]
+            plain[field.encode_name] = _number(given[0]) if int in _members(field.type) else given[0]
             if len(given) > 1:
                 repeated.append(FieldProblem(f"/{field.encode_name}", "given more than once"))
     plain |= {name: values[name] for name in values if name not in plain}
     try:
-        query = msgspec.convert(plain, model, strict=False)
+        query = msgspec.convert(plain, model)
     except msgspec.ValidationError:
-        raise InvalidRequest([*repeated, *shape_problems(plain, model, strict=False)]) from None
+        raise InvalidRequest([*repeated, *shape_problems(plain, model)]) from None
     if repeated:
-        raise InvalidRequest(repeated)
+        raise InvalidRequest([*repeated, *_unsound(query)])
     return _ensure_sound(query)
 
 
+def _number(text: str) -> int | str:
+    """A query parameter as the whole number it spells, else as it is."""
+    return int(text) if INTEGER.fullmatch(text) else text
+
+
 def _ensure_sound(model: Model) -> Model:
-    if problems := [*value_problems(model, type(model)), *model.problems()]:
+    if problems := [*_unsound(model)]:
         raise InvalidRequest(problems)
     return model
 
 
-def shape_problems(value: Any, kind: Any, *, strict: bool, pointer: str = "") -> Iterator[FieldProblem]:
+def _unsound(model: Input) -> Iterator[FieldProblem]:
+    yield from value_problems(model, type(model))
+    yield from model.problems()
+
+
+def pointer_to(name: str) -> str:
+    """``name`` as a step of a JSON Pointer (RFC 6901)."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def shape_problems(value: Any, kind: Any, pointer: str = "") -> Iterator[FieldProblem]:
     """Every place in ``value`` that does not fit the type ``kind``, or fits it and is wrong nonetheless."""
     struct = _struct_in(kind)
     if struct and isinstance(value, dict):
-        yield from _struct_problems(value, struct, strict=strict, pointer=pointer)
+        yield from _struct_problems(value, struct, pointer)
         return
     item = _item_of(kind)
     if item is not None and isinstance(value, list):
         found = [
-            problem
-            for index, each in enumerate(value)
-            for problem in shape_problems(each, item, strict=strict, pointer=f"{pointer}/{index}")
+            problem for index, each in enumerate(value) for problem in shape_problems(each, item, f"{pointer}/{index}")
         ]
         if found:
             yield from found
             return
     try:
-        converted = msgspec.convert(value, kind, strict=strict)
+        converted = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield FieldProblem(pointer, str(error).split(" - at `$")[0])
+        yield FieldProblem(pointer, _message(error, kind))
     else:
         yield from value_problems(converted, kind, pointer)
 
 
-def _struct_problems(
-    value: dict[str, Any], struct: type[Struct], *, strict: bool, pointer: str
-) -> Iterator[FieldProblem]:
+def _message(error: msgspec.ValidationError, kind: Any) -> str:
+    """What msgspec says, but for choices, where it repeats the value."""
+    choices = next((one for one in _members(kind) if isinstance(one, type) and issubclass(one, Enum)), None)
+    if choices and str(error).startswith("Invalid enum value"):
+        return f"must be one of {', '.join(str(choice.value) for choice in choices)}"
+    return str(error).split(" - at `$")[0]
+
+
+def _struct_problems(value: dict[str, Any], struct: type[Struct], pointer: str) -> Iterator[FieldProblem]:
     fields = msgspec.structs.fields(struct)
     for field in fields:
         place = f"{pointer}/{field.encode_name}"
         if field.encode_name in value:
-            yield from shape_problems(value[field.encode_name], field.type, strict=strict, pointer=place)
+            yield from shape_problems(value[field.encode_name], field.type, place)
         elif field.required:
             yield FieldProblem(place, "required, but missing")
-    for name in value.keys() - {field.encode_name for field in fields}:
-        yield FieldProblem(f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}", "unknown field")
+    for name in sorted(value.keys() - {field.encode_name for field in fields}):
+        yield FieldProblem(pointer + pointer_to(name), "unknown field")
 
 
 def value_problems(value: Any, kind: Any, pointer: str = "") -> Iterator[FieldProblem]:
@@ -169,12 +213,19 @@ def value_problems(value: Any, kind: Any, pointer: str = "") -> Iterator[FieldPr
             yield FieldProblem(pointer, message)
 
 
+def _last_line_problem(value: Any) -> str | None:
+    """Python's ``$`` also matches before a last newline, JSON Schema's does not."""
+    return "ends with a newline" if isinstance(value, str) and value.endswith("\n") else None
+
+
 @cache
 def _checks(kind: Any) -> tuple[Check, ...]:
     """The checks that the type carries as ``Meta(extra={"check": …})``, alone or in a union."""
     if get_origin(kind) is Annotated:
         inner, *metas = get_args(kind)
         own = tuple(meta.extra["check"] for meta in metas if isinstance(meta, Meta) and meta.extra)
+        if any(isinstance(meta, Meta) and (meta.pattern or "").endswith("$") for meta in metas):
+            own += (_last_line_problem,)
         return own + _checks(inner)
     if get_origin(kind) in (Union, UnionType):
         return tuple(check for member in get_args(kind) for check in _checks(member))

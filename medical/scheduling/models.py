@@ -8,7 +8,6 @@ from sqlalchemy import (
     CheckConstraint,
     Computed,
     DateTime,
-    ForeignKey,
     Index,
     SmallInteger,
     UniqueConstraint,
@@ -20,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.identity.models import User
 from medical.people.models import ZONE_KNOWN
-from medical.platform.db import Base, Tenant, same_organization, scope_organization, tenant_key
+from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
 from medical.platform.ids import new_id
 
 
@@ -135,7 +134,7 @@ class Appointment(Tenant, Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
 
-class AppointmentEvent(Base):
+class AppointmentEvent(Owned, Base):
     """What an appointment became, by whom and why; written by a trigger, never changed."""
 
     __tablename__ = "appointment_event"
@@ -143,7 +142,6 @@ class AppointmentEvent(Base):
 
     appointment_id: Mapped[UUID] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"))
     status: Mapped[str]
     clinician_id: Mapped[UUID]
     start_at: Mapped[datetime]
@@ -154,7 +152,7 @@ class AppointmentEvent(Base):
     occurred_at: Mapped[datetime]
 
 
-class Allocation(Base):
+class Allocation(Owned, Base):
     """A live claim on somebody's time. PostgreSQL lets no two claims of one person overlap."""
 
     __tablename__ = "allocation"
@@ -170,7 +168,6 @@ class Allocation(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), default=scope_organization)
     bookable_id: Mapped[UUID] = mapped_column(comment="whose time: a clinician's or a patient's id")
     kind: Mapped[str]
     start_at: Mapped[datetime] = mapped_column(

@@ -1,9 +1,11 @@
 """Appointment types, availabilities, slots and appointments over HTTP."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from flask import Blueprint
+from msgspec import Meta
 
 from medical.audit.events import Action
 from medical.platform.authz import current_actor
@@ -44,6 +46,8 @@ types = Blueprint("appointment-types", __name__, url_prefix="/api/v1/appointment
 availabilities = Blueprint("availabilities", __name__, url_prefix="/api/v1/availabilities")
 slots = Blueprint("slots", __name__, url_prefix="/api/v1/slots")
 appointments = Blueprint("appointments", __name__, url_prefix="/api/v1/appointments")
+
+EventVersion = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 BOOKING_REFUSALS = [
     NotFound,
@@ -253,7 +257,7 @@ def get_appointment(appointment_id: UUID) -> AppointmentOut:
 )
 def get_history(appointment_id: UUID, query: PageQuery) -> Page[AppointmentEventOut]:
     """What became of an appointment, oldest first."""
-    after = read_cursor(query.cursor, tuple[int])
+    after = read_cursor(query.cursor, tuple[EventVersion])
     rows = service.history(current_actor(), appointment_id, query.limit, after[0] if after else None)
     return page_of(rows, query.limit, AppointmentEventOut.of, lambda event: (event.version,))
 

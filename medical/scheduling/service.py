@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
@@ -13,7 +14,7 @@ from medical.people import service as people
 from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise
-from medical.platform.errors import NotFound
+from medical.platform.errors import FieldProblem, InvalidRequest, NotFound
 from medical.platform.ids import new_id
 from medical.scheduling import claims, policy, queries, slots
 from medical.scheduling.errors import (
@@ -26,7 +27,6 @@ from medical.scheduling.errors import (
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
 
 list_appointment_types = queries.list_appointment_types
-list_appointments = queries.list_appointments
 list_availabilities = queries.list_availabilities
 
 
@@ -39,7 +39,7 @@ def create_appointment_type(*, grid_minutes: int | None, duration_minutes: int, 
         **details,
     )
     db.session.add(kind)
-    flush_or_raise({"uq_appointment_type_organization_id_name": AppointmentTypeExists()})
+    flush_or_raise({"uq_appointment_type_organization_id_name": AppointmentTypeExists})
     audit.touch("appointment-type", kind.id)
     return kind
 
@@ -62,16 +62,17 @@ def create_availability(
     clinician = people.get_clinician(clinician_id)
     policy.ensure_can_edit_hours(actor, clinician_id)
     location_id = details.pop("location_id") or clinician.location_id
+    zone = time_zone or clinician.time_zone
     availability = Availability(
         id=new_id(),
         clinician_id=clinician_id,
-        time_zone=time_zone or clinician.time_zone,
+        time_zone=zone,
         location_id=location_id,
         valid_from=valid_from,
-        first_week_on=_monday_of(valid_from),
+        first_week_on=_first_week(valid_from, zone),
         **details,
     )
-    _ensure_references(availability)
+    _ensure_references(location_id, availability.appointment_type_ids)
     db.session.add(availability)
     db.session.flush()
     audit.touch("availability", availability.id)
@@ -95,11 +96,13 @@ def update_availability(
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
+    _ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
     for name, value in changes.items():
         setattr(availability, name, value)
     if "valid_from" in changes:
-        availability.first_week_on = _monday_of(availability.valid_from)
-    _ensure_references(availability)
+        availability.first_week_on = _first_week(availability.valid_from, availability.time_zone)
+    if availability.valid_from and availability.valid_until and availability.valid_until < availability.valid_from:
+        raise InvalidRequest([FieldProblem("/valid_until", "lies before valid_from")])
     db.session.flush()
     return availability
 
@@ -113,18 +116,17 @@ def delete_availability(actor: Actor, availability_id: UUID, expected_version: i
     db.session.flush()
 
 
-def _ensure_references(availability: Availability) -> None:
+def _ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
     """Raise ``NotFound`` unless the location and the types that hours name are there."""
-    if availability.location_id:
-        people.ensure_location(availability.location_id)
-    wanted = availability.appointment_type_ids or []
-    if wanted and set(wanted) - queries.known_types(wanted):
+    if location_id:
+        people.ensure_location(location_id)
+    if appointment_type_ids and set(appointment_type_ids) - queries.known_types(appointment_type_ids):
         raise NotFound("Not all of these appointment types are in your organisation.")
 
 
-def _monday_of(day: date | None) -> date:
-    """The Monday of the week of ``day``, or of this week."""
-    day = day or clock.now().date()
+def _first_week(valid_from: date | None, zone: str) -> date:
+    """The Monday of the week of ``valid_from``, or of the present week in ``zone``."""
+    day = valid_from or clock.now().astimezone(ZoneInfo(zone)).date()
     return day - timedelta(days=day.weekday())
 
 
@@ -254,6 +256,14 @@ def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: A
     appointment.location_id = place.location_id
     appointment.start_at, appointment.end_at = start, place.ends
     appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
+
+
+def list_appointments(actor: Actor, *, limit: int, **filters: Any) -> Sequence[Appointment]:
+    """Visible appointments that fit all that is given, by start and id, one more than ``limit`` if more follow."""
+    rows = queries.list_appointments(actor, limit=limit, **filters)
+    for appointment in rows[:limit]:
+        audit.touch("appointment", None, patient_id=appointment.patient_id)
+    return rows
 
 
 def get_appointment(actor: Actor, appointment_id: UUID, *, lock: bool = False) -> Appointment:

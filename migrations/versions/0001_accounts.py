@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.execute(
         """
         DO $$ BEGIN
-            IF NOT pg_has_role(current_user, 'medical_app', 'MEMBER') THEN
+            IF NOT pg_has_role(current_user, 'medical_app', 'USAGE') THEN
                 GRANT medical_app TO CURRENT_USER;
             END IF;
         END $$
@@ -77,7 +77,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
-        sa.CheckConstraint("email = lower(email)", name="ck_users_email_lower"),
+        sa.CheckConstraint("email = lower(email)", name=op.f("ck_users_email_lower")),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_users_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
         sa.UniqueConstraint("email", name="uq_users_email"),
@@ -92,7 +92,7 @@ def upgrade() -> None:
         sa.Column("granted_by", sa.Uuid(), nullable=True),
         sa.CheckConstraint(
             "role IN ('admin', 'clinician', 'nurse', 'receptionist', 'patient', 'auditor', 'service')",
-            name="ck_role_grant_role",
+            name=op.f("ck_role_grant_role"),
         ),
         sa.ForeignKeyConstraint(
             ["organization_id", "user_id"],
@@ -147,7 +147,7 @@ def upgrade() -> None:
         sa.Column("private_key", sa.LargeBinary(), nullable=False, comment="Ed25519, encrypted under SECRET_KEY"),
         sa.Column("public_key", sa.LargeBinary(), nullable=False, comment="Ed25519, raw"),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint("status IN ('next', 'active', 'retired')", name="ck_signing_key_status"),
+        sa.CheckConstraint("status IN ('next', 'active', 'retired')", name=op.f("ck_signing_key_status")),
         sa.PrimaryKeyConstraint("id", name="pk_signing_key"),
     )
     op.create_index(
@@ -198,7 +198,7 @@ def upgrade() -> None:
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.Column("caller", sa.Text(), nullable=False, comment="user id, or source address of a guest"),
         sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False, comment="SHA-256 of method, path and body"),
+        sa.Column("digest", sa.LargeBinary(), nullable=False, comment="HMAC-SHA-256 of method, path and body"),
         sa.Column("status", sa.SmallInteger(), nullable=True),
         sa.Column("headers", sa.LargeBinary(), nullable=True, comment="JSON object"),
         sa.Column("body", sa.LargeBinary(), nullable=True),

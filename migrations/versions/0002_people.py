@@ -36,7 +36,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
-        sa.CheckConstraint("(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL", name="ck_location_time_zone"),
+        sa.CheckConstraint(
+            "(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL", name=op.f("ck_location_time_zone")
+        ),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_location_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_location"),
         sa.UniqueConstraint("organization_id", "id", name="uq_location_organization_id_id"),
@@ -51,7 +53,9 @@ def upgrade() -> None:
         sa.Column("location_id", sa.Uuid(), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.CheckConstraint("(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL", name="ck_clinician_time_zone"),
+        sa.CheckConstraint(
+            "(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL", name=op.f("ck_clinician_time_zone")
+        ),
         sa.ForeignKeyConstraint(
             ["organization_id", "id"], ["users.organization_id", "users.id"], name="fk_clinician_id_users"
         ),
@@ -100,7 +104,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
-        sa.CheckConstraint("sex IN ('male', 'female', 'other', 'unknown')", name="ck_patient_sex"),
+        sa.CheckConstraint("sex IN ('male', 'female', 'other', 'unknown')", name=op.f("ck_patient_sex")),
         sa.ForeignKeyConstraint(
             ["organization_id", "user_id"],
             ["users.organization_id", "users.id"],

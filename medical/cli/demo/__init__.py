@@ -4,6 +4,7 @@ from flask import current_app
 from sqlalchemy import select, text
 
 from medical.audit import service as audit
+from medical.audit.events import Action
 from medical.cli.demo import clinic, diary
 from medical.config import Mode
 from medical.identity import service as identity
@@ -31,14 +32,31 @@ def seed_if_empty() -> list[tuple[str, str, str]]:
         if identity.registration_scope() is None:  # the first organisation of an installation takes registrations
             _seed()
             db.session.commit()
-        return _accounts()
+        return active_accounts()
     finally:
         db.session.rollback()
         enter(None)
 
 
-def _accounts() -> list[tuple[str, str, str]]:
-    identity.enter_registration()
+def ensure_absent() -> None:
+    """Raise ``Refused`` when the database has demo accounts that could sign in: everybody knows their passwords."""
+    try:
+        if active_accounts():
+            raise Refused(
+                "this database holds the demo clinic, whose passwords everybody knows:"
+                " start with --demo, or use another database or another folder with --data"
+            )
+    finally:
+        db.session.rollback()
+        enter(None)
+
+
+def active_accounts() -> list[tuple[str, str, str]]:
+    """Role, email and password of the demo accounts that can sign in."""
+    scope = identity.registration_scope()
+    if scope is None:
+        return []
+    enter(scope)
     query = select(User.email).join(Organization, Organization.id == User.organization_id)
     active = set(db.session.scalars(query.where(Organization.name == clinic.NAME, User.active)))
     accounts = [(str(role), clinic.email_of(role), clinic.password_of(role)) for role in clinic.ACCOUNTS]
@@ -47,11 +65,10 @@ def _accounts() -> list[tuple[str, str, str]]:
 
 def _seed() -> None:
     organization_id = identity.ensure_organization(clinic.NAME)
-    clinicians = clinic.add_staff()
-    types = clinic.add_types()
-    clinic.add_hours(clinicians, types)
-    patients = clinic.add_patients()
-    visits = diary.fill(types, clinicians, [patient["id"] for patient in patients if not patient["deceased"]])
+    doctors, types = clinic.add_staff(), clinic.add_types()
+    clinic.add_hours(doctors, types)
+    patient_ids = clinic.add_patients()
+    appointments = diary.fill(types, doctors, patient_ids)
     audit.touch("organization", organization_id)
-    audit.record("organization.seeded", "success")
-    log.info("demo_clinic_made", clinicians=len(clinicians), patients=len(patients), appointments=visits)
+    audit.record(Action.ORGANIZATION_SEEDED, "success")
+    log.info("demo_clinic_made", appointments=appointments)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import date, time, timedelta
 from importlib.resources import files
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from medical.identity.models import RoleGrant, User
 from medical.identity.passwords import hash_password
@@ -21,7 +22,7 @@ Row = dict[str, Any]
 
 
 class Hours(NamedTuple):
-    """Weekly hours; on Mondays for 1."""
+    """Weekly hours, in the wall time of the doctor's site; Monday is 1. No types: all of them."""
 
     weekdays: list[int]
     begin: str
@@ -126,21 +127,101 @@ def password_of(role: Role) -> str:
 
 def add_staff() -> list[Row]:
     """Add the accounts, the sites and the doctors; the doctors' rows."""
-    users = [_account(role, *name) for role, name in ACCOUNTS.items()]
-    users += [_colleague(doctor) for doctor in DOCTORS if doctor[:2] != ACCOUNTS[Role.CLINICIAN]]
+    users = [_user(*name, email_of(role), hash_password(password_of(role))) for role, name in ACCOUNTS.items()]
+    roles = list(ACCOUNTS)
+    for given_name, family_name, *_ in DOCTORS:
+        if (given_name, family_name) != ACCOUNTS[Role.CLINICIAN]:
+            users.append(_user(given_name, family_name, f"{given_name}.{family_name}@demo.example".lower(), None))
+            roles.append(Role.CLINICIAN)
+    grants = [{"user_id": user["id"], "role": role} for user, role in zip(users, roles, strict=True)]
+    db.session.execute(insert(User), users)
+    db.session.execute(insert(RoleGrant), grants)
+    return _add_doctors({(user["given_name"], user["family_name"]): user["id"] for user in users})
+
+
+def _user(given_name: str, family_name: str, email: str, password_hash: str | None) -> Row:
+    return {
+        "id": new_id(),
+        "given_name": given_name,
+        "family_name": family_name,
+        "email": email,
+        "password_hash": password_hash,
+    }
+
+
+def _add_doctors(user_ids: dict[tuple[str, str], UUID]) -> list[Row]:
     locations = {name: {"id": new_id(), "name": name, "time_zone": zone} for name, zone in ZONES.items()}
-    ids = {(user["given_name"], user["family_name"]): user["id"] for user in users}
-    clinicians = [
+    doctors = [
         {
-            "id": ids[doctor[:2]],
+            "id": user_ids[doctor.given_name, doctor.family_name],
             "specialty": doctor.specialty,
             "time_zone": ZONES[doctor.location],
             "location_id": locations[doctor.location]["id"],
         }
         for doctor in DOCTORS
     ]
-    db.session.execute(insert(User), users)
-    db.session.execute(insert(RoleGrant), [{"user_id": user["id"], "role": user["role"]} for user in users])
     db.session.execute(insert(Location), list(locations.values()))
-    db.session.execute(insert(Clinician), clinicians)
-    return clinicians
+    db.session.execute(insert(Clinician), doctors)
+    return doctors
+
+
+def add_types() -> list[Row]:
+    """Add the kinds of visits; their rows."""
+    types = [{"id": new_id(), **details} for details in TYPES]
+    db.session.execute(insert(AppointmentType), types)
+    return types
+
+
+def add_hours(doctors: Sequence[Row], types: Sequence[Row]) -> None:
+    """Add the weekly hours of the doctors, who are in the order of ``DOCTORS``."""
+    today = clock.now().date()
+    monday = today - timedelta(days=today.weekday())
+    type_ids = {kind["name"]: kind["id"] for kind in types}
+    rows = [
+        {
+            "clinician_id": row["id"],
+            "location_id": row["location_id"],
+            "time_zone": row["time_zone"],
+            "weekdays": hours.weekdays,
+            "start_time": time.fromisoformat(hours.begin),
+            "end_time": time.fromisoformat(hours.end),
+            "every_weeks": hours.every_weeks,
+            "first_week_on": monday,
+            "appointment_type_ids": [type_ids[name] for name in hours.types] if hours.types else None,
+        }
+        for row, doctor in zip(doctors, DOCTORS, strict=True)
+        for hours in doctor.hours
+    ]
+    db.session.execute(insert(Availability), rows)
+
+
+def add_patients() -> list[UUID]:
+    """Add the patients; the ids of those who live."""
+    people = [{"id": new_id(), **person} for person in known_patients()]
+    account = select(User.id).where(User.email == email_of(Role.PATIENT))
+    owner, user_id = ACCOUNTS[Role.PATIENT], db.session.scalars(account).one()
+    rows = [
+        {
+            "id": person["id"],
+            "given_name": person["given_name"],
+            "family_name": person["family_name"],
+            "birth_date": date.fromisoformat(person["birth_date"]),
+            "sex": person["sex"],
+            "email": person.get("email"),
+            "phone": person.get("phone"),
+            "address": person["address"],
+            "user_id": user_id if (person["given_name"], person["family_name"]) == owner else None,
+        }
+        for person in people
+    ]
+    identifiers = [one | {"patient_id": person["id"]} for person in people for one in person["identifiers"]]
+    db.session.execute(insert(Patient), rows)
+    db.session.execute(insert(PatientIdentifier), identifiers)
+    return [person["id"] for person in people if "deceased" not in person]
+
+
+def known_patients() -> list[Row]:
+    """The patients of the file; `DEMO_DATA.md` says where they come from."""
+    file = files("medical.cli").joinpath("demo_patients.json")
+    patients: list[Row] = json.loads(file.read_text(encoding="utf-8"))
+    return patients

@@ -18,6 +18,7 @@ WINDOWS = sys.platform == "win32"
 PORT = 5432
 """Only names the socket's file; nothing listens on TCP except on Windows."""
 
+SHORT = "medical-socket-"
 LONGEST_SOCKET_FOLDER = 85
 """In bytes; a socket's whole path has at most 104 on macOS, 108 on Linux."""
 
@@ -25,7 +26,11 @@ LONGEST_SOCKET_FOLDER = 85
 def settings(folder: Path, account: Account | None, port: int | None) -> dict[str, str]:
     """The server's settings about listening; ``port`` is the one it had before, where it listens on TCP."""
     if WINDOWS:
-        return {"listen_addresses": "127.0.0.1", "port": str(port or _free_port())}
+        return {
+            "listen_addresses": "127.0.0.1",
+            "port": str(port or _free_port()),
+            "unix_socket_directories": "",
+        }
     found = socket_folder(folder, account)
     clear(found)
     place = str(found).replace('"', '""')
@@ -40,13 +45,14 @@ def conninfo(server: Postmaster, role: str, database: str, secret: str | None) -
 
 
 def socket_folder(folder: Path, account: Account | None) -> Path:
-    """The data folder itself, which only its owner may enter; a short one where that is too long for a socket.
+    """The data folder itself, which only its owner may enter; a short one where a socket cannot lie there.
 
-    Raises ``PostgresError`` when the short one belongs to somebody else.
+    A socket's path has a limit, and a comma parts one host from the next. Raises ``PostgresError`` when
+    the short one belongs to somebody else.
     """
-    if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
+    if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER and "," not in str(folder):
         return folder
-    name = "medical-" + hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    name = SHORT + hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) + len(name) > LONGEST_SOCKET_FOLDER:
         base = Path("/tmp")  # noqa: S108  # whose the folder is gets checked
@@ -65,6 +71,12 @@ def clear(place: Path) -> None:
     """Remove a dead server's socket: a new one refuses to start when its process id was given to another process."""
     for file in place.glob(".s.PGSQL.*"):
         file.unlink()
+
+
+def leave(place: str) -> None:
+    """Remove a short folder of a stopped server; any other is left alone, and so is one with something in it."""
+    if Path(place).name.startswith(SHORT) and not any(Path(place).iterdir()):
+        Path(place).rmdir()
 
 
 def password(data: Path, *, create: bool = False) -> str | None:

@@ -44,11 +44,7 @@ def environment() -> dict[str, str]:
 
 def options(account: Account | None) -> dict[str, Any]:
     """Arguments for ``subprocess``: apart from our terminal's signals, as ``account`` where there is one."""
-    found: dict[str, Any] = {
-        "env": environment(),
-        "stdin": subprocess.DEVNULL,
-        "cwd": Path.cwd().anchor,
-    }
+    found: dict[str, Any] = {"env": environment(), "cwd": Path.cwd().anchor}
     if sys.platform == "win32":
         return found | {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     found["start_new_session"] = True
@@ -57,11 +53,11 @@ def options(account: Account | None) -> dict[str, Any]:
     return found
 
 
-def run(command: list[str], *, account: Account | None) -> str:
-    """The output of a program that ends by itself; raises ``PostgresError`` with its last words."""
+def run(command: list[str], *, account: Account | None, text: str = "") -> str:
+    """The output of a program that is given ``text`` and ends; raises ``PostgresError`` with its last words."""
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, **options(account)
+            command, input=text, capture_output=True, encoding="utf-8", check=False, **options(account)
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise PostgresError(f"{command[0]} cannot be run ({error}): {INSTEAD}") from error
@@ -74,5 +70,5 @@ def run(command: list[str], *, account: Account | None) -> str:
 def last_words(output: str) -> str:
     """The line of ``output`` that says why a program failed: its last error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
+    telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "ERROR:" in line or "error:" in line]
     return (telling or lines or ["it said nothing"])[-1]

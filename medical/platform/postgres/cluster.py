@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medical.platform.logging import get_logger
 from medical.platform.postgres import binaries
-from medical.platform.postgres.account import Account
+from medical.platform.postgres.account import Account, give
 from medical.platform.postgres.errors import PostgresError
 from medical.platform.postgres.roles import SUPERUSER
 
@@ -48,7 +48,11 @@ def initialise(folder: Path, account: Account | None, password: str | None) -> N
     fresh.mkdir(mode=0o700)
     if account:
         os.chown(fresh, account.uid, account.gid)
-    _initdb(fresh, account, password)
+    try:
+        _initdb(fresh, account, password)
+    except PostgresError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise PostgresError(f"no database could be made in {folder.parent} ({error})") from error
     if folder.exists():
         folder.rmdir()
     fresh.rename(folder)
@@ -78,6 +82,7 @@ def _initdb(folder: Path, account: Account | None, password: str | None) -> None
     with tempfile.TemporaryDirectory() as private:
         file = Path(private) / "password"
         file.write_text(password)
+        give(Path(private), account)
         binaries.run([*command, "--auth=scram-sha-256", f"--pwfile={file}"], account=account)
 
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
-
 from medical.platform.postgres.errors import PostgresError
 
 
@@ -19,6 +17,3 @@ def usable(data: Path) -> Iterator[None]:
         reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
         mend = "choose another with --data, or run as the user that it belongs to"
         raise PostgresError(f"the data folder {data} cannot be used ({reason}): {mend}") from error
-    except psycopg.Error as error:
-        said = " ".join(str(error).split())
-        raise PostgresError(f"the embedded PostgreSQL in {data} cannot be prepared: {said}") from error

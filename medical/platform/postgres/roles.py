@@ -1,33 +1,36 @@
-"""Roles and database inside the embedded server, made at its first start and mended at every other."""
+"""Roles and database inside the embedded server, made at its first start and mended at every other.
 
-import psycopg
-from psycopg import sql
+Written for ``psql``, which comes with the server: the process that supervises it stays small without a driver.
+"""
+
+from medical.platform.postgres import binaries
 
 SUPERUSER = "postgres"
 OWNER_LOGIN = "medical_owner"
 APP_LOGIN = "medical_app"
 DATABASE = "medical"
 
-ROLES = {
-    OWNER_LOGIN: "LOGIN NOSUPERUSER CREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION",
-    APP_LOGIN: "LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION",
-}
-"""The role that owns the schema and migrates it, and the one that the web process works as."""
+SCRIPT = f"""
+SELECT format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOBYPASSRLS NOREPLICATION %s', name, more)
+  FROM (VALUES ('{OWNER_LOGIN}', 'CREATEROLE'), ('{APP_LOGIN}', 'NOCREATEROLE')) AS role (name, more)
+ WHERE name NOT IN (SELECT rolname FROM pg_roles) \\gexec
+SELECT 'GRANT {APP_LOGIN} TO {OWNER_LOGIN}'
+ WHERE NOT pg_has_role('{OWNER_LOGIN}', '{APP_LOGIN}', 'MEMBER') \\gexec
+SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER_LOGIN}'
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
+"""  # noqa: S608  # made of the constants above
+"""The role that owns the schema and migrates it, the one that the web process works as, and their database."""
+
+PASSWORDS = f"""
+ALTER ROLE {OWNER_LOGIN} PASSWORD :'secret';
+ALTER ROLE {APP_LOGIN} PASSWORD :'secret';
+"""
 
 
-def provide(conninfo: str, password: str | None) -> None:
-    """Make what is missing of roles and database; ``conninfo`` is the superuser's."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        known = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
-        for name, attributes in ROLES.items():
-            if name not in known:
-                connection.execute(sql.SQL("CREATE ROLE {} " + attributes).format(sql.Identifier(name)))
-            if name not in known and password:
-                statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
-                connection.execute(statement)
-        if not set(ROLES) <= known:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(APP_LOGIN), sql.Identifier(OWNER_LOGIN)))
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(OWNER_LOGIN))
-            )
+def provide(conninfo: str, secret: str | None) -> None:
+    """Make what is missing; ``conninfo`` is the superuser's. Raises ``PostgresError``."""
+    command = [binaries.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", conninfo]
+    if secret:
+        binaries.run([*command, "-v", f"secret={secret}"], account=None, text=SCRIPT + PASSWORDS)
+    else:
+        binaries.run(command, account=None, text=SCRIPT)

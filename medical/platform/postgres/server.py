@@ -1,6 +1,5 @@
 """Starting, finding and stopping the embedded server."""
 
-import shutil
 import signal
 import subprocess
 import time
@@ -45,6 +44,7 @@ class EmbeddedPostgres:
         self._starting = Lock(self.data / ".postgres-starting")
         self._in_use = Lock(self.data / ".postgres-in-use")
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = False
         self._server: postmaster.Postmaster | None = None
 
     def __enter__(self) -> Self:
@@ -84,6 +84,8 @@ class EmbeddedPostgres:
         """Start the server again if it died; whether it had. Raises ``PostgresError`` if that fails."""
         if postmaster.find(self.folder):
             return False
+        if self._server:
+            _ended(self._server.process, 0)
         if not (self.folder / "PG_VERSION").exists():
             raise PostgresError(f"the database's folder {self.folder} is gone: put it back, or restore a backup")
         with usable(self.data):
@@ -137,9 +139,12 @@ class EmbeddedPostgres:
             offset = output.tell()
             command = self._command(account)
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, **binaries.options(account)
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **binaries.options(account)
             )
         self._server = self._await_ready(self._process, offset)
+        self._process.returncode = 0  # from here on it is known by its pid file, like one that was found
+        self._process = None
+        self._started = True
         seconds = round(time.monotonic() - started, 2)
         log.info("postgres_started", folder=str(self.folder), pid=self._server.process.pid, seconds=seconds)
 
@@ -175,7 +180,7 @@ class EmbeddedPostgres:
         return f"{binaries.last_words(said)} (see {self.log_file})"
 
     def _leave(self) -> None:
-        alone = self._process is not None if WINDOWS else self._in_use.own_at_once()
+        alone = self._started if WINDOWS else self._in_use.own_at_once()
         try:
             if alone:
                 self._halt()
@@ -200,8 +205,8 @@ class EmbeddedPostgres:
                 log.warning("postgres_stop_forced", folder=str(self.folder))
                 process.send_signal(signal.SIGQUIT)
                 self._await_end(process, STOP_SECONDS)
-        if found and not WINDOWS and Path(found.place) != self.folder:
-            shutil.rmtree(found.place, ignore_errors=True)
+        if found:
+            address.leave(found.place)
         log.info("postgres_stopped", folder=str(self.folder), seconds=round(time.monotonic() - began, 2))
 
     @staticmethod

@@ -1,0 +1,323 @@
+"""Who may call what: one table of every route and every role."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from medical import access
+from medical.identity.permissions import Role
+from medical.platform.http import declared_routes
+from tests.clinic import PASSWORD, Caller, Clinic
+
+ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
+ANONYMOUS = "anonymous"
+
+
+class World:
+    """A clinic with one caller for each role, and fresh things for calls that use them up."""
+
+    def __init__(self, app: Flask, open_clinic: Clinic) -> None:
+        self.app, self.clinic = app, Clinic(app)
+        self.numbers = count(1)
+        self.open_clinic = open_clinic
+        self.place = self.clinic.location()
+        self.kind = self.clinic.appointment_type()
+        self.doctor = self.clinic.clinician(time_zone="UTC")
+        self.patient, own = self.clinic.patient_with_account()
+        self.callers = {
+            Role.CLINICIAN: self.doctor,
+            Role.PATIENT: own,
+        } | {role: self.clinic.user(role) for role in Role if role not in (Role.CLINICIAN, Role.PATIENT)}
+        self.availability = self.clinic.hours(self.doctor)
+        self.account = self.clinic.user(
+            Role.NURSE, email=f"known{next(self.numbers)}@access.example", password=PASSWORD
+        )
+        self.email = self.clinic.email_of(self.account)
+
+    def caller(self, role: str, *, once: bool = False) -> Caller:
+        """Whoever calls in this role; ``once``: with a sign-in that may end."""
+        if role == ANONYMOUS:
+            return Caller(self.app)
+        caller = self.callers[Role(role)]
+        assert caller.user_id
+        return self.clinic.signed_in(caller.user_id) if once else caller
+
+    def user(self) -> str:
+        """The id of a new user."""
+        return self.clinic.user(Role.NURSE).id
+
+    def number(self) -> int:
+        """Another number each time."""
+        return next(self.numbers)
+
+    def free(self) -> str:
+        """The start of a free time, another each time."""
+        day, half_hour = divmod(next(self.numbers), 16)
+        start = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0)
+        return (start + timedelta(days=day + 2, minutes=30 * half_hour)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def booking(self) -> dict[str, Any]:
+        """The body of a booking that would go through."""
+        return self.clinic.booking(self.patient, self.doctor, self.kind, self.free())
+
+    def appointment(self, *moves: str) -> str:
+        """The id of a new appointment, moved on by ``moves``."""
+        made = self.clinic.appointment(self.patient, self.doctor, self.kind, self.free())
+        for move in moves:
+            assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}").status_code == 200
+        return str(made["id"])
+
+    def hours(self) -> str:
+        """The id of new weekly hours, which overlap nothing that is booked."""
+        return str(self.clinic.hours(self.doctor, start_time="20:00", end_time="21:00")["id"])
+
+
+Asks = Callable[[World], tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route, the status for each of ROLES, and a call of it that would go through."""
+
+    route: str
+    statuses: str
+    asks: Asks
+
+    @property
+    def method(self) -> str:
+        """The method of the route."""
+        return self.route.split()[0]
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """Status by role."""
+        return dict(zip(ROLES, map(int, self.statuses.split()), strict=True))
+
+
+PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
+HOURS = {"weekdays": [1], "start_time": "20:00", "end_time": "21:00"}
+
+
+def plain(path: str) -> Asks:
+    """A call with nothing in it."""
+    return lambda _world: (path, None)
+
+
+# fmt: off
+TABLE = [
+    #                                                         adm cli nur rec pat aud srv anonymous
+    Row("POST /api/v1/auth/login",                           "200 200 200 200 200 200 200 200",
+        lambda w: ("/auth/login", {"email": w.email, "password": PASSWORD})),
+    Row("POST /api/v1/auth/refresh",                         "401 401 401 401 401 401 401 401",
+        lambda w: ("/auth/refresh", {"refresh_token": "not a refresh token"})),
+    Row("POST /api/v1/auth/register",                        "201 201 201 201 201 201 201 201",
+        lambda w: ("/auth/register", PERSON | {"email": f"new{w.number()}@access.example", "password": PASSWORD})),
+    Row("POST /api/v1/auth/logout",                          "204 204 204 204 204 204 204 401",
+        plain("/auth/logout")),
+    Row("GET /api/v1/me",                                    "200 200 200 200 200 200 200 401",
+        plain("/me")),
+
+    Row("POST /api/v1/users",                                "201 403 403 403 403 403 403 401",
+        lambda w: ("/users", {"email": f"user{w.number()}@access.example", "given_name": "U", "family_name": "V",
+                              "roles": ["nurse"]})),
+    Row("GET /api/v1/users",                                 "200 403 403 403 403 403 403 401",
+        plain("/users")),
+    Row("GET /api/v1/users/{user_id}",                       "200 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.doctor.id}", None)),
+    Row("PATCH /api/v1/users/{user_id}",                     "200 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.doctor.id}", {"given_name": "New"})),
+    Row("PUT /api/v1/users/{user_id}/roles",                 "200 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.user()}/roles", {"roles": ["auditor"]})),
+    Row("POST /api/v1/users/{user_id}/deactivate",           "200 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.user()}/deactivate", None)),
+
+    Row("POST /api/v1/clinicians",                           "201 403 403 403 403 403 403 401",
+        lambda w: ("/clinicians", {"user_id": w.user(), "specialty": "Surgery", "time_zone": "UTC"})),
+    Row("GET /api/v1/clinicians",                            "200 200 200 200 200 403 403 401",
+        plain("/clinicians")),
+    Row("GET /api/v1/clinicians/{clinician_id}",             "200 200 200 200 200 403 403 401",
+        lambda w: (f"/clinicians/{w.doctor.id}", None)),
+    Row("POST /api/v1/locations",                            "201 403 403 403 403 403 403 401",
+        lambda w: ("/locations", {"name": f"Place {w.number()}", "time_zone": "UTC"})),
+    Row("GET /api/v1/locations",                             "200 200 200 200 200 403 403 401",
+        plain("/locations")),
+    Row("GET /api/v1/locations/{location_id}",               "200 200 200 200 200 403 403 401",
+        lambda w: (f"/locations/{w.place['id']}", None)),
+
+    Row("POST /api/v1/patients",                             "201 201 201 201 403 403 403 401",
+        lambda w: ("/patients", PERSON | {"sex": "other", "confirm_new": True})),
+    Row("GET /api/v1/patients",                              "200 200 200 200 403 403 403 401",
+        plain("/patients")),
+    Row("GET /api/v1/patients/{patient_id}",                 "200 200 200 200 200 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}", None)),
+    Row("PATCH /api/v1/patients/{patient_id}",               "200 200 200 200 200 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}", {"phone": "+49 30 901820"})),
+
+    Row("POST /api/v1/appointment-types",                    "201 403 403 403 403 403 403 401",
+        lambda w: ("/appointment-types", {"name": f"Kind {w.number()}", "duration_minutes": 15})),
+    Row("GET /api/v1/appointment-types",                     "200 200 200 200 200 403 403 401",
+        plain("/appointment-types")),
+    Row("GET /api/v1/appointment-types/{type_id}",           "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointment-types/{w.kind['id']}", None)),
+
+    Row("POST /api/v1/availabilities",                       "201 201 403 201 403 403 403 401",
+        lambda w: ("/availabilities", HOURS | {"clinician_id": w.doctor.id})),
+    Row("GET /api/v1/availabilities",                        "200 200 200 200 403 403 403 401",
+        plain("/availabilities")),
+    Row("GET /api/v1/availabilities/{availability_id}",      "200 200 200 200 403 403 403 401",
+        lambda w: (f"/availabilities/{w.availability['id']}", None)),
+    Row("PATCH /api/v1/availabilities/{availability_id}",    "200 200 403 200 403 403 403 401",
+        lambda w: (f"/availabilities/{w.hours()}", {"end_time": "22:00"})),
+    Row("DELETE /api/v1/availabilities/{availability_id}",   "204 204 403 204 403 403 403 401",
+        lambda w: (f"/availabilities/{w.hours()}", None)),
+
+    Row("GET /api/v1/slots",                                 "200 200 200 200 200 403 403 401",
+        lambda w: (f"/slots?appointment_type_id={w.kind['id']}&from=2030-01-01T00:00:00Z&to=2030-01-02T00:00:00Z",
+                   None)),
+    Row("POST /api/v1/appointments",                         "201 201 201 201 201 403 403 401",
+        lambda w: ("/appointments", w.booking())),
+    Row("GET /api/v1/appointments",                          "200 200 200 200 200 403 403 401",
+        plain("/appointments")),
+    Row("GET /api/v1/appointments/{appointment_id}",         "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}", None)),
+    Row("GET /api/v1/appointments/{appointment_id}/history", "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/history", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/cancel", "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/cancel", {"reason": "better again"})),
+    Row("POST /api/v1/appointments/{appointment_id}/reschedule", "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/reschedule", {"start": w.free()})),
+    Row("POST /api/v1/appointments/{appointment_id}/check-in", "200 200 200 200 200 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/check-in", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/start",  "200 200 200 403 403 403 403 401",
+        lambda w: (f"/appointments/{w.appointment('check-in')}/start", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/complete", "200 200 200 403 403 403 403 401",
+        lambda w: (f"/appointments/{w.appointment('check-in', 'start')}/complete", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/no-show", "200 200 200 200 403 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/no-show", None)),
+
+    Row("GET /health/live",                                  "200 200 200 200 200 200 200 200",
+        plain("/health/live")),
+    Row("GET /health/ready",                                 "200 200 200 200 200 200 200 200",
+        plain("/health/ready")),
+    Row("GET /metrics",                                      "200 200 200 200 200 200 200 200",
+        plain("/metrics")),
+    Row("GET /api/openapi.json",                             "200 200 200 200 200 200 200 200",
+        plain("/api/openapi.json")),
+    Row("GET /api/docs",                                     "200 200 200 200 200 200 200 200",
+        plain("/api/docs")),
+    Row("GET /api/docs/{name}",                              "200 200 200 200 200 200 200 200",
+        plain("/api/docs/start.js")),
+]
+# fmt: on
+
+
+@pytest.fixture(scope="module")
+def world(app: Flask, open_clinic: Clinic) -> World:
+    """One for all the rows."""
+    return World(app, open_clinic)
+
+
+@pytest.fixture(scope="module")
+def stranger(app: Flask) -> Caller:
+    """An administrator, elsewhere."""
+    return Clinic(app).admin
+
+
+CELLS = [
+    pytest.param(row, role, status, id=f"{role} {row.route}") for row in TABLE for role, status in row.expected.items()
+]
+
+
+def route_of(rule: Rule, method: str) -> str:
+    """A route as the table writes it."""
+    path = re.sub(r"<(?:.*?:)?(\w+)>", r"{\1}", rule.rule)
+    return f"{method} {path}"
+
+
+def test_every_route_is_in_the_table_and_nothing_else(app: Flask) -> None:
+    """A new route fails here until somebody has decided who may call it."""
+    declared = {route_of(rule, method) for rule, method, _ in declared_routes(app)}
+    assert declared == {row.route for row in TABLE}
+    assert len(TABLE) == len(declared)
+    assert [*Role, ANONYMOUS] == ROLES
+
+
+@pytest.mark.parametrize(("row", "role", "status"), CELLS)
+def test_a_role_gets_what_the_table_says(world: World, row: Row, role: str, status: int) -> None:
+    """The same call for all, which only the caller's role decides."""
+    path, body = row.asks(world)
+    answer = world.caller(role, once=row.route.endswith("/logout")).call(row.method, path, body)
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert answer.get_json()["code"] == "forbidden", "refused for the permission, not for the matter"
+
+
+def test_the_table_agrees_with_the_policy(app: Flask) -> None:
+    """403 stands exactly where no permission does, 401 exactly where a stranger may not call."""
+    rows = {row.route: row.expected for row in TABLE}
+    for rule, method, declaration in declared_routes(app):
+        expected = rows[route_of(rule, method)]
+        refused = {role for role in Role if expected[role] == 403}
+        if declaration.permission is None:
+            assert refused == set()
+        else:
+            assert refused == {role for role in Role if declaration.permission not in access.POLICY[role]}
+            assert expected[ANONYMOUS] == 401
+
+
+class TestAnotherOrganisation:
+    """What belongs to another organisation is not there."""
+
+    @pytest.mark.parametrize("row", [row for row in TABLE if "_id}" in row.route], ids=lambda row: row.route)
+    def test_its_ids_are_404(self, world: World, stranger: Caller, row: Row) -> None:
+        """For whoever may do everything in their own; and the thing is as it was."""
+        path, body = row.asks(world)
+        answer = stranger.call(row.method, path, body)
+        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+        assert world.clinic.admin.call(row.method, path, body).status_code == row.expected["admin"]
+
+    def test_its_ids_are_404_in_bodies_too(self, world: World, app: Flask) -> None:
+        """A booking, hours, a clinician: no reference leads across."""
+        other = Clinic(app)
+        doctor, kind, patient = other.clinician(time_zone="UTC"), other.appointment_type(), other.patient()
+        other.hours(doctor)
+        own = other.booking(patient, doctor, kind, world.free())
+        foreign = {
+            "patient_id": world.patient["id"],
+            "clinician_id": world.doctor.id,
+            "appointment_type_id": world.kind["id"],
+        }
+        hours = HOURS | {"clinician_id": doctor.id}
+        clinician = {"specialty": "Surgery", "time_zone": "UTC"}
+        asked = [
+            *[("/appointments", own | {name: value}) for name, value in foreign.items()],
+            ("/availabilities", hours | {"clinician_id": world.doctor.id}),
+            ("/availabilities", hours | {"location_id": world.place["id"]}),
+            ("/availabilities", hours | {"appointment_type_ids": [world.kind["id"]]}),
+            ("/clinicians", clinician | {"user_id": world.user()}),
+            ("/clinicians", clinician | {"user_id": other.user(Role.NURSE).id, "location_id": world.place["id"]}),
+        ]
+        assert [other.admin.post(path, body).status_code for path, body in asked] == [404] * len(asked)
+        assert other.admin.post("/appointments", own).status_code == 201
+        assert other.admin.post("/availabilities", hours).status_code == 201
+
+    def test_its_ids_find_nothing_in_queries(self, world: World, stranger: Caller) -> None:
+        """A filter by somebody else's id is an empty list; a slot search by it finds no such type."""
+        appointment = world.appointment()
+        for path, query in [
+            ("/appointments", {"patient_id": world.patient["id"]}),
+            ("/appointments", {"clinician_id": world.doctor.id}),
+            ("/availabilities", {"clinician_id": world.doctor.id}),
+            ("/clinicians", {"location_id": world.place["id"]}),
+            ("/patients", {"q": world.patient["mrn"]}),
+        ]:
+            assert stranger.get(path, **query).get_json()["items"] == []
+        assert world.clinic.admin.get("/patients", q=world.patient["mrn"]).get_json()["items"]
+        assert world.clinic.admin.get(f"/appointments/{appointment}").status_code == 200

@@ -1,0 +1,138 @@
+"""Machine-made calls of every operation of the OpenAPI document, and whether the answers keep its word.
+
+The calls are the same in every run. Some are valid, some wrong on purpose; some name things that exist.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import schemathesis
+from flask import Flask
+from schemathesis import Case
+from schemathesis.checks import load_all_checks
+from schemathesis.pytest.lazy import get_all_tests
+
+from tests.clinic import Caller, Clinic, day_after
+
+EXAMPLES = 12
+"""Per operation and kind of caller, besides those that cover each limit of the schema."""
+
+CONFIG = {
+    "generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none", "no-shrink": True},
+    "phases": {"stateful": {"enabled": False}},
+    "warnings": False,
+    # A cursor, a zone, a key used before: only the program knows that these are wrong.
+    "checks": {"positive_data_acceptance": {"enabled": False}},
+}
+
+
+@pytest.fixture(scope="module")
+def api(app: Flask, open_clinic: Clinic) -> Any:
+    """The document, as the program serves it."""
+    return schemathesis.openapi.from_wsgi("/api/openapi.json", app, config=schemathesis.Config.from_dict(CONFIG))
+
+
+def is_id(value: object) -> bool:
+    """Whether it has the form of an id."""
+    try:
+        return isinstance(value, str) and str(UUID(value)) == value
+    except ValueError:
+        return False
+
+
+class Furnished:
+    """A clinic with something behind each kind of id."""
+
+    def __init__(self, app: Flask) -> None:
+        self.clinic = Clinic(app)
+        doctor, kind, patient = (
+            self.clinic.clinician(time_zone="UTC"),
+            self.clinic.appointment_type(),
+            self.clinic.patient(),
+        )
+        hours = self.clinic.hours(doctor)
+        booked = self.clinic.appointment(patient, doctor, kind, day_after(7, "10:00"))
+        self.ids = {
+            "user_id": self.clinic.user().id,
+            "clinician_id": doctor.id,
+            "location_id": self.clinic.location()["id"],
+            "patient_id": patient["id"],
+            "type_id": kind["id"],
+            "appointment_type_id": kind["id"],
+            "availability_id": hours["id"],
+            "appointment_id": booked["id"],
+        }
+
+    @property
+    def admin(self) -> Caller:
+        """The administrator."""
+        return self.clinic.admin
+
+    def headers(self, case: Case) -> dict[str, str]:
+        """An administrator's; with a sign-in of its own where the call may end it."""
+        caller = self.admin
+        if case.path.endswith("/logout"):
+            assert caller.user_id
+            caller = self.clinic.signed_in(caller.user_id)
+        return {"Authorization": f"Bearer {caller.token}"}
+
+    def name_known_things(self, case: Case) -> None:
+        """Put ids of things that exist where the case has some id."""
+        for part in (case.path_parameters, case.query, case.body):
+            if isinstance(part, dict):
+                for name in part.keys() & self.ids.keys():
+                    if is_id(part[name]):
+                        part[name] = self.ids[name]
+
+
+@pytest.fixture(scope="module")
+def furnished(app: Flask) -> Furnished:
+    """One for all the calls."""
+    return Furnished(app)
+
+
+def run(api: Any, subtests: pytest.Subtests, act: Callable[[Case], object]) -> None:
+    """Let ``act`` make every call of every operation.
+
+    The plugin's own ``parametrize`` needs the application before there is one, and its ``from_fixture``
+    breaks on pytest 9; this is what the latter does.
+    """
+    load_all_checks()
+
+    def test(case: Case) -> None:
+        act(case)
+
+    for made in get_all_tests(schema=api, test_func=test, settings=None, given_kwargs={}):
+        operation, calls = made.ok()
+        with subtests.test(operation.label):
+            calls()
+
+
+def test_an_administrator_gets_what_the_document_says(
+    api: Any, furnished: Furnished, subtests: pytest.Subtests
+) -> None:
+    """Whatever the ids: no failure, and no status, header or shape that is not documented."""
+    run(api, subtests, lambda case: case.call_and_validate(headers=furnished.headers(case)))
+
+
+def test_known_things_answer_as_the_document_says(api: Any, furnished: Furnished, subtests: pytest.Subtests) -> None:
+    """The same, with ids behind which there is something."""
+
+    def act(case: Case) -> None:
+        furnished.name_known_things(case)
+        case.call_and_validate(headers=furnished.headers(case))
+
+    run(api, subtests, act)
+
+
+def test_a_stranger_gets_what_the_document_says(api: Any, subtests: pytest.Subtests) -> None:
+    """Without a token: 401 before any word on the input, but for the public calls."""
+
+    def act(case: Case) -> None:
+        answer = case.call_and_validate()
+        if case.operation.definition.raw["security"]:
+            assert answer.status_code in (401, 404, 405), "404 and 405 for a path or method that is none"
+
+    run(api, subtests, act)
