@@ -31,7 +31,7 @@ TURN = "10min"
 LOCK = "5s"
 STATEMENT = "15min"
 
-log = get_logger(__name__)
+log = get_logger("medical.migrations")
 logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
@@ -54,11 +54,6 @@ def take_turn(connection: Connection) -> None:
     connection.execute(text(f"SET lock_timeout = '{LOCK}'"))
     connection.execute(text(f"SET statement_timeout = '{STATEMENT}'"))
     connection.commit()
-
-
-def seen(_object: object, name: str | None, kind: str, reflected: bool, counterpart: object) -> bool:
-    """Leave out of comparisons what models do not describe: hand-written tables, indexes, constraints."""
-    return not (reflected and counterpart is None and kind in ("table", "index", "unique_constraint"))
 
 
 def number(_context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
@@ -105,7 +100,6 @@ def run_online() -> None:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            include_object=seen,
             process_revision_directives=number,
             on_version_apply=applied,
             transaction_per_migration=True,

@@ -142,6 +142,7 @@ class AvailabilityOut(Output, frozen=True, kw_only=True):
     valid_from: date | None
     valid_until: date | None
     every_weeks: int
+    first_week_on: Annotated[date, Meta(description="Monday of a week in which the hours hold, for every_weeks.")]
     appointment_type_ids: list[UUID] | None
     version: Version
 
@@ -179,13 +180,21 @@ class SlotOut(Output, frozen=True, kw_only=True):
     end: Instant
 
 
+def _minute_problem(instant: datetime) -> str | None:
+    return "must be a whole minute" if instant.second or instant.microsecond else None
+
+
+Minute = Annotated[Instant, Meta(extra={"check": _minute_problem})]
+
+
 class BookAppointment(Input, frozen=True, kw_only=True):
-    """A time with a clinician for a patient."""
+    """A time with a clinician for a patient; the place matters only where hours at two sites overlap."""
 
     patient_id: UUID
     clinician_id: UUID
     appointment_type_id: UUID
-    start: Instant
+    start: Minute
+    location_id: UUID | None = None
     reason: LongText | None = None
 
 
@@ -196,10 +205,11 @@ class CancelAppointment(Input, frozen=True, kw_only=True):
 
 
 class RescheduleAppointment(Input, frozen=True, kw_only=True):
-    """The new time, and another clinician if wanted."""
+    """The new time, and another clinician or place if wanted."""
 
-    start: Instant
+    start: Minute
     clinician_id: UUID | None = None
+    location_id: UUID | None = None
     reason: LongText | None = None
 
 

@@ -20,7 +20,6 @@ from medical.scheduling import claims, policy, queries, slots
 from medical.scheduling.errors import (
     AppointmentTypeExists,
     BeyondHorizon,
-    NotYourDiary,
     OutsideAvailability,
     TooSoon,
 )
@@ -97,9 +96,10 @@ def update_availability(
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
     _ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
+    previous = availability.valid_from
     for name, value in changes.items():
         setattr(availability, name, value)
-    if "valid_from" in changes:
+    if availability.valid_from and availability.valid_from != previous:
         availability.first_week_on = _first_week(availability.valid_from, availability.time_zone)
     if availability.valid_from and availability.valid_until and availability.valid_until < availability.valid_from:
         raise InvalidRequest([FieldProblem("/valid_until", "lies before valid_from")])
@@ -168,7 +168,8 @@ def book(
     clinician_id: UUID,
     appointment_type_id: UUID,
     start: datetime,
-    reason: str | None,
+    location_id: UUID | None = None,
+    reason: str | None = None,
 ) -> Appointment:
     """Book a time with a clinician for a patient.
 
@@ -177,7 +178,7 @@ def book(
     """
     patient = people.get_visible_patient(actor, patient_id)
     policy.ensure_can_book(actor, patient, clinician_id)
-    place = _place(appointment_type_id, clinician_id, start)
+    place = _place(appointment_type_id, clinician_id, location_id, start)
     appointment = Appointment(
         id=new_id(),
         patient_id=patient.id,
@@ -206,6 +207,7 @@ def reschedule(
     *,
     start: datetime,
     clinician_id: UUID | None,
+    location_id: UUID | None,
     reason: str | None,
 ) -> Appointment:
     """Give an appointment another time, or clinician, keeping its id; refused, it stays where it was.
@@ -216,9 +218,10 @@ def reschedule(
     ensure_version(appointment.version, expected_version)
     policy.ensure_can_move(appointment.status, Status.BOOKED)
     old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
-    if new_clinician_id != old_clinician_id and policy.bookable_by(actor) not in (None, new_clinician_id):
-        raise NotYourDiary
-    place = _place(appointment.appointment_type_id, new_clinician_id, start)
+    if new_clinician_id != old_clinician_id:
+        patient = people.get_visible_patient(actor, appointment.patient_id)
+        policy.ensure_can_book(actor, patient, new_clinician_id)
+    place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start)
     claims.move(
         appointment_id=appointment.id,
         old_clinician_id=old_clinician_id,
@@ -233,10 +236,16 @@ def reschedule(
     return appointment
 
 
-def _place(appointment_type_id: UUID, clinician_id: UUID, start: datetime) -> Any:
+def _place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime) -> Any:
     """Where and until when the time is, having made sure that it may be booked."""
     now = clock.now()
-    place = slots.place(appointment_type_id=appointment_type_id, clinician_id=clinician_id, start=start, now=now)
+    place = slots.place(
+        appointment_type_id=appointment_type_id,
+        clinician_id=clinician_id,
+        location_id=location_id,
+        start=start,
+        now=now,
+    )
     if place is None:
         raise NotFound("There is no such appointment type in your organisation.")
     if place.clinician_id is None:

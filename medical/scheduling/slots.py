@@ -18,18 +18,19 @@ from sqlalchemy import Row, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
-from medical.platform.db import db
+from medical.platform.db import db, scope_organization
 
 ASKED = """
     kind AS MATERIALIZED (
         SELECT id, make_interval(mins => duration_minutes) AS duration, grid_minutes, horizon_days,
                :now + make_interval(mins => min_notice_minutes) AS earliest
-        FROM appointment_type WHERE id = :appointment_type_id
+        FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
     ), chosen AS MATERIALIZED (
         SELECT c.id, c.time_zone,
                (CAST(:now AS timestamptz) AT TIME ZONE c.time_zone)::date + kind.horizon_days AS last_day
         FROM clinician c JOIN users u ON u.id = c.id CROSS JOIN kind
-        WHERE true
+        WHERE c.organization_id = :organization_id
+          AND u.active AND EXISTS (SELECT FROM role_grant g WHERE g.user_id = u.id AND g.role = 'clinician')
           AND (CAST(:clinician_ids AS uuid[]) IS NULL OR c.id = ANY(CAST(:clinician_ids AS uuid[])))
           AND (CAST(:specialty AS text) IS NULL OR lower(c.specialty) = lower(CAST(:specialty AS text)))
     )
@@ -177,12 +178,14 @@ def search(
     return [Slot(*row) for row in rows if row.starts is not None]
 
 
-def place(*, appointment_type_id: UUID, clinician_id: UUID, start: datetime, now: datetime) -> Row[Any] | None:
+def place(
+    *, appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime, now: datetime
+) -> Row[Any] | None:
     """What a booking must know of its time: one row; None without such a type.
 
     ``clinician_id`` is null without such a clinician, ``time_zone`` outside their openings.
     """
-    values = _values(appointment_type_id, start, start, [clinician_id], None, None, now)
+    values = _values(appointment_type_id, start, start, [clinician_id], None, location_id, now)
     return db.session.execute(PLACE, values).first()
 
 
@@ -196,6 +199,7 @@ def _values(
     now: datetime,
 ) -> dict[str, Any]:
     return {
+        "organization_id": scope_organization(),
         "appointment_type_id": appointment_type_id,
         "start": start,
         "until": until,

@@ -12,7 +12,7 @@ from unittest import mock
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from medical.identity.models import User
+from medical.identity.models import RoleGrant, User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Location, Patient
 from medical.platform import clock
@@ -76,6 +76,7 @@ class Diary:
         )
         db.session.add(user)
         db.session.flush()
+        db.session.add(RoleGrant(user_id=user.id, role=Role.CLINICIAN))
         db.session.add(Clinician(id=user.id, specialty=specialty, time_zone=zone, user=user))
         db.session.flush()
         self.works(user.id, *hours)

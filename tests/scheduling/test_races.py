@@ -133,9 +133,7 @@ class TestRaces:
         answers = diary.race(lambda caller, n: caller.post("/appointments", diary.body(n, at[n % 4], day=day)))
         assert tally(answers) == {"201": 1, "409 slot_taken": RACERS - 1}
 
-    def test_of_a_chain_of_overlapping_times_as_many_are_given_as_fit(
-        self, diary: Diary, day: int, _round: int
-    ) -> None:
+    def test_of_a_chain_of_overlapping_times_as_many_are_given_as_fit(self, diary: Diary, day: int) -> None:
         """Each overlaps its neighbours only: whatever the order, those given are apart and no other would fit."""
         at = [f"{9 + n * 20 // 60:02}:{n * 20 % 60:02}" for n in range(RACERS)]
         answers = diary.race(lambda caller, n: caller.post("/appointments", diary.body(n, at[n], day=day)))
@@ -169,9 +167,7 @@ class TestRaces:
         starts = [diary.clinic.admin.get(path).get_json()["start"] for path in (first, second)]
         assert starts == [day_after(day, "09:00"), day_after(day, "09:30")]
 
-    def test_swaps_between_two_clinicians_are_refused_without_a_deadlock(
-        self, diary: Diary, day: int, _round: int
-    ) -> None:
+    def test_swaps_between_two_clinicians_are_refused_without_a_deadlock(self, diary: Diary, day: int) -> None:
         paths = [diary.booked(0, "09:00", 0, day=day), diary.booked(1, "09:00", 1, day=day)]
 
         def swap(caller: Caller, number: int) -> TestResponse:

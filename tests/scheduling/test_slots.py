@@ -353,8 +353,17 @@ class TestOverHttp:
         clinician, kind = clinic.clinician(), clinic.appointment_type()
         clinic.hours(clinician)
         assert len(clinic.free(kind, day_after(3), day_after(4))) == 16
-        assert clinic.admin.post(f"/users/{clinician.id}/deactivate").status_code in (200, 204)
+        assert clinic.admin.post(f"/users/{clinician.id}/deactivate").status_code == 200
         assert clinic.free(kind, day_after(3), day_after(4)) == []
+
+    def test_who_is_no_clinician_any_more_is_gone(self, clinic: Clinic) -> None:
+        clinician, kind, patient = clinic.clinician(), clinic.appointment_type(), clinic.patient()
+        clinic.hours(clinician)
+        assert len(clinic.free(kind, day_after(3), day_after(4))) == 16
+        assert clinic.admin.put(f"/users/{clinician.id}/roles", {"roles": ["nurse"]}).status_code == 200
+        assert clinic.free(kind, day_after(3), day_after(4)) == []
+        refused = clinic.admin.post("/appointments", clinic.booking(patient, clinician, kind, day_after(3, "12:00")))
+        assert (refused.status_code, refused.get_json()["code"]) == (404, "not_found")
 
     @pytest.mark.parametrize(
         ("wrong", "pointer"),
