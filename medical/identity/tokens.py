@@ -62,6 +62,8 @@ def verify(ring: KeyRing, token: str) -> Claims:
             leeway=LEEWAY,
             options={"require": CLAIMS},
         )
+        if any(type(content[name]) is not int for name in ("iat", "nbf", "exp")):
+            raise Unauthenticated  # PyJWT also takes what int() makes a number
         if content["exp"] - content["iat"] > LIFETIME.total_seconds():
             raise Unauthenticated
         return Claims(UUID(content["sub"]), UUID(content["sid"]), UUID(content["org"]))

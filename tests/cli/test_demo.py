@@ -181,6 +181,7 @@ def ensure_consistent() -> None:
         place = slots.place(
             appointment_type_id=one.appointment_type_id,
             clinician_id=one.clinician_id,
+            location_id=None,
             start=one.start_at,
             now=one.start_at - timedelta(days=2),
         )

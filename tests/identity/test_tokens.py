@@ -114,7 +114,8 @@ class TestSignature:
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": encoded(public)}
         assert forger.status(forger.signed(other.sign, None, {})) == 401
         assert forger.status(forger.signed(other.sign, {"jwk": jwk}, {})) == 401
-        assert forger.status(jwt.encode(forger.claims, curve, algorithm="ES256", headers=forger.header)) == 401
+        header = {name: forger.header[name] for name in ("kid", "typ")}
+        assert forger.status(jwt.encode(forger.claims, curve, algorithm="ES256", headers=header)) == 401
 
     def test_what_was_signed_cannot_be_changed(self, forger: Forger, clinic: Clinic) -> None:
         """The signature of a genuine token, on other claims or cut short."""
