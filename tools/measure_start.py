@@ -1,7 +1,7 @@
 """Measure what README's table says of starting: `python tools/measure_start.py`, from the project's folder.
 
 Clones the last commit into a temporary folder, starts it there with `make run` as a newcomer would, twice,
-and reads the memory of the idle program from the kernel.
+and reads the memory of the idle program from the kernel (Linux only).
 """
 
 import json
@@ -18,6 +18,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
+
 PROJECT = Path(__file__).resolve().parent.parent
 DEADLINE = 300
 IDLE_SECONDS = 5
@@ -33,7 +35,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(folder: Path, port: int) -> Iterator[tuple[float, int]]:
-    """`make run` in ``folder``; seconds to the first good answer of /health/ready, and the process group."""
+    """`make run` in ``folder``; seconds to the first good answer of /health/ready, and the process id of make."""
     began = time.monotonic()
     log = folder.parent / "run.log"
     with log.open("ab") as output:
@@ -60,21 +62,11 @@ def answers(port: int) -> bool:
         return False
 
 
-def memory(group: int) -> dict[str, float]:
+def memory(make: int) -> dict[str, float]:
     """MiB of the program's processes, without PostgreSQL and make: shared pages counted once, and each time."""
-    found = {"Pss": 0.0, "Rss": 0.0}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(entry.name)) != group or b"/medical\0run" not in (entry / "cmdline").read_bytes():
-                continue
-            rollup = (entry / "smaps_rollup").read_text()
-        except OSError:
-            continue
-        for line in rollup.splitlines():
-            name, _, value = line.partition(":")
-            if name in found:
-                found[name] += int(value.split()[0]) / 1024
-    return found
+    family = [one for one in psutil.Process(make).children(recursive=True) if not one.name().startswith("postgres")]
+    used = [one.memory_full_info() for one in family]
+    return {"pss": sum(one.pss for one in used) / 2**20, "rss": sum(one.rss for one in used) / 2**20}
 
 
 def main() -> None:
@@ -85,13 +77,13 @@ def main() -> None:
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(folder)], check=True)
         with running(folder, port) as (first, _):
             pass
-        with running(folder, port) as (later, group):
+        with running(folder, port) as (later, make):
             time.sleep(IDLE_SECONDS)
-            used = memory(group)
+            used = memory(make)
     print(f"first start, from a fresh clone   {first:6.1f} s")
     print(f"later start                       {later:6.1f} s")
-    print(f"idle memory, shared counted once  {used['Pss']:6.0f} MiB")
-    print(f"idle memory, sum of resident sets {used['Rss']:6.0f} MiB")
+    print(f"idle memory, shared counted once  {used['pss']:6.0f} MiB")
+    print(f"idle memory, sum of resident sets {used['rss']:6.0f} MiB")
 
 
 if __name__ == "__main__":
