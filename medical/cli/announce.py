@@ -1,6 +1,7 @@
 """Saying that the program is ready, and where everything is."""
 
 import http.client
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ class Announcer:
         host, port = self._address
         base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("ready", url=base, seconds=round(time.monotonic() - self._began, 2))
-        click.echo(self._block(base), err=log_format(self._settings) is LogFormat.JSON)
+        machines_read = log_format(self._settings) is LogFormat.JSON
+        if not machines_read or self._accounts or sys.stderr.isatty():
+            click.echo(self._block(base), err=machines_read)
 
     def _block(self, base: str) -> str:
         data = "DATABASE_URL" if not self._embedded() else str(self._settings.data)

@@ -207,7 +207,7 @@ class TestTime:
         assert forger.status(forger.forge(iat=now + issued, nbf=now + issued, exp=now + expires)) == expected
 
     @pytest.mark.parametrize("claim", ["iat", "nbf", "exp"])
-    @pytest.mark.parametrize("value", ["soon", None, [], {}, True, "1e400"])
+    @pytest.mark.parametrize("value", ["soon", None, [], {}, "1e400"])
     def test_times_are_numbers(self, forger: Forger, claim: str, value: object) -> None:
         """Of seconds."""
         assert forger.status(forger.forge(**{claim: value})) == 401
