@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,13 +117,12 @@ def kept_secret(data: Path) -> str:
     """The demo's secret, made at its first start; it opens signing keys that lie in the same folder."""
     with usable(data):
         file = data / "secret_key"
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return file.read_text().strip()
-        with os.fdopen(descriptor, "w") as output:
-            output.write(secrets.token_urlsafe(48))
-        return file.read_text()
+        if not file.exists():
+            descriptor, draft = tempfile.mkstemp(dir=data)  # readable by its owner only
+            with os.fdopen(descriptor, "w") as output:
+                output.write(secrets.token_urlsafe(48))
+            Path(draft).replace(file)  # whole or not at all, whenever the program is killed
+        return file.read_text().strip()
 
 
 def prepared() -> list[Any]:
@@ -138,14 +138,15 @@ def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announce
     helpers = [threading.Thread(target=announcer.run, args=(over,))]
     if postgres:
         helpers.append(threading.Thread(target=watch, args=(postgres, over)))
-    for helper in helpers:
-        helper.start()
     try:
+        for helper in helpers:
+            helper.start()
         server.run(application)
     finally:
         over.set()
         for helper in helpers:
-            helper.join()
+            if helper.ident:
+                helper.join()
 
 
 def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:

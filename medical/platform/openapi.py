@@ -116,7 +116,7 @@ def document(app: Flask) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in sorted({rule.endpoint.split(".")[0] for rule, _, _ in routes})],
+        "tags": [{"name": name} for name in app.blueprints],
         "paths": dict(paths),
         "components": {
             "schemas": components,

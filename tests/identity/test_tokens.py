@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -33,9 +34,13 @@ class Forger:
         with app.app_context():
             _, self.key = app.extensions["key_ring"].signing()
 
-    def forge(self, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
+    def forge(self, header: dict[str, Any] | None = None, **changes: Any) -> str:
         """A token signed with the right key; REMOVED takes a claim away."""
         return self.signed(self.key.sign, header, changes)
+
+    def with_claim(self, name: str, value: object) -> str:
+        """A token signed with the right key, with one claim changed."""
+        return self.signed(self.key.sign, None, {name: value})
 
     def signed(self, sign: Callable[[bytes], bytes], header: dict[str, Any] | None, changes: dict[str, Any]) -> str:
         """A token signed by ``sign``."""
@@ -91,8 +96,8 @@ class TestSignature:
     def test_none_is_no_signature(self, forger: Forger) -> None:
         """In any spelling, with or without something in its place."""
         for name in ("none", "None", "NONE", "nOnE"):
-            for signature in (b"", b"x"):
-                assert forger.status(forger.signed(lambda _, s=signature: s, {"alg": name}, {})) == 401
+            assert forger.status(forger.signed(lambda _text: b"", {"alg": name}, {})) == 401
+            assert forger.status(forger.signed(lambda _text: b"x", {"alg": name}, {})) == 401
 
     def test_our_public_key_is_no_secret(self, forger: Forger) -> None:
         """The classic: HMAC with what everybody may know, in each of its forms."""
@@ -138,13 +143,13 @@ class TestClaims:
     @pytest.mark.parametrize("claim", tokens.CLAIMS)
     def test_none_may_be_missing(self, forger: Forger, claim: str) -> None:
         """Each is required."""
-        assert forger.status(forger.forge(**{claim: REMOVED})) == 401
+        assert forger.status(forger.with_claim(claim, REMOVED)) == 401
 
     @pytest.mark.parametrize("claim", ["sub", "sid", "org"])
     @pytest.mark.parametrize("value", ["", "not a uuid", 5, None, ["x"], {}, "018f0000-0000-7000-8000-000000000000"])
     def test_ids_are_those_of_a_sign_in_that_is(self, forger: Forger, claim: str, value: object) -> None:
         """Malformed or invented ones are not."""
-        assert forger.status(forger.forge(**{claim: value})) == 401
+        assert forger.status(forger.with_claim(claim, value)) == 401
 
     @pytest.mark.parametrize(
         "change",
@@ -210,11 +215,11 @@ class TestTime:
     @pytest.mark.parametrize("value", ["soon", None, [], {}, "1e400"])
     def test_times_are_numbers(self, forger: Forger, claim: str, value: object) -> None:
         """Of seconds."""
-        assert forger.status(forger.forge(**{claim: value})) == 401
+        assert forger.status(forger.with_claim(claim, value)) == 401
 
     def test_one_issued_long_ago_is_over(self, app: Flask, nurse: Caller, forger: Forger) -> None:
         """By the program's own hand, of a sign-in that still lives."""
-        claims = tokens.Claims(*(tokens.UUID(forger.claims[name]) for name in ("sub", "sid", "org")))
+        claims = tokens.Claims(*(UUID(forger.claims[name]) for name in ("sub", "sid", "org")))
         with app.app_context():
             ring = app.extensions["key_ring"]
             fresh = tokens.issue(ring, claims, clock.now())

@@ -10,6 +10,7 @@ from medical.app import create_app
 from medical.config import Mode
 from medical.platform import schema
 from medical.platform.db import db
+from medical.platform.revision import wanted_revision
 from tests.clinic import Caller
 from tests.conftest import SECRET, MakeDatabase, psycopg_url
 
@@ -48,11 +49,11 @@ class TestReady:
         """The one that the program needs and the database has."""
         answer = Caller(app).get("/health/ready")
         assert answer.status_code == 200
-        assert answer.get_json() == {"status": "ready", "revision": schema.wanted_revision()}
+        assert answer.get_json() == {"status": "ready", "revision": wanted_revision()}
 
     def test_flips_both_ways_with_the_schema(self, own_app: Flask, own_database: str) -> None:
         """Empty, migrated, at an older revision, and migrated again: without a restart."""
-        caller, wanted = Caller(own_app), schema.wanted_revision()
+        caller, wanted = Caller(own_app), wanted_revision()
         seen = [self.state(caller)]
         schema.migrate(own_database)
         seen.append(self.state(caller))

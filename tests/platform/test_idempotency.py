@@ -21,7 +21,7 @@ ASK = {"name": "anything"}
 
 def replayed(answer: Any) -> bool:
     """Whether the answer is a first one given again."""
-    return answer.headers.get("Idempotency-Replayed") == "true"
+    return bool(answer.headers.get("Idempotency-Replayed") == "true")
 
 
 class TestReplay:

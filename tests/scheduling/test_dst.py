@@ -172,6 +172,24 @@ class TestSmallHours:
         assert ", ".join(Found(diary, zone, day, "01:30", "03:30").readings) == shown
 
 
+class TestOpeningsInTheGap:
+    """Hours that lie in the hour that is skipped, or end just after it."""
+
+    @pytest.mark.parametrize(
+        ("start", "end", "shown"),
+        [
+            ("02:00", "03:00", ""),
+            ("02:30", "03:15", ""),
+            ("02:30", "04:00", "Sun 03:30+0200"),
+            ("01:30", "02:30", "Sun 01:30+0100, Sun 03:00+0200"),
+        ],
+    )
+    def test_are_as_long_as_the_clock_lets_them(self, diary: Diary, start: str, end: str, shown: str) -> None:
+        found = Found(diary, "Europe/Berlin", "2027-03-28", start, end)
+        assert ", ".join(found.readings) == shown
+        assert found.starts == found.expected
+
+
 class TestMidnightThatIsSkipped:
     """Where the clock jumps at midnight, the opening begins at one."""
 

@@ -94,6 +94,11 @@ class TestSeveralOpenings:
         kind = diary.kind(minutes=60, grid=30)
         assert times(diary.starts(kind, MONDAY, TOMORROW, clinician)) == "09:00 09:30 10:00"
 
+    def test_a_visit_may_cross_midnight_into_the_opening_of_the_next_day(self, diary: Diary) -> None:
+        clinician = diary.clinician(office("00:00", "00:00"))
+        kind = diary.kind(minutes=60, grid=30)
+        assert times(diary.starts(kind, TOMORROW - timedelta(hours=1), TOMORROW - MINUTE, clinician)) == "23:00 23:30"
+
     def test_overlapping_ones_offer_each_start_once(self, diary: Diary) -> None:
         clinician = diary.clinician(office("09:00", "10:30"), office("10:00", "11:00"), office("10:10", "11:00"))
         assert times(diary.starts(diary.kind(), MONDAY, TOMORROW, clinician)) == "09:00 09:30 10:00 10:10 10:30"
@@ -223,6 +228,18 @@ class TestNoticeAndHorizon:
             MONDAY + timedelta(days=550, hours=9),
             551,
         )
+
+
+class TestSessionZone:
+    """The answer does not depend on the zone of the database session."""
+
+    def test_a_claim_of_a_whole_day_counts_after_a_day_that_was_shorter(self, diary: Diary) -> None:
+        """In New York 8 March 2026 had 23 hours."""
+        clinician = diary.clinician(office("00:00", "00:00"))
+        diary.taken(clinician, utc("2026-03-08T04:30"), 1440)
+        db.session.execute(text("SELECT set_config('timezone', 'America/New_York', true)"))
+        found = diary.starts(diary.kind(), utc("2026-03-09T04:00"), utc("2026-03-09T05:30"), clinician)
+        assert times(found) == "04:30 05:00"
 
 
 class TestWhose:

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 import medical.app  # noqa: F401 - every model is defined
 from medical.platform import schema
 from medical.platform.db import Base
-from medical.platform.revision import wanted_revision
+from medical.platform.revision import MIGRATIONS, wanted_revision
 from tests.conftest import MakeDatabase, psycopg_url
 
 CATALOG = """
@@ -85,7 +85,7 @@ class TestHistory:
 
     def test_counts_on_in_its_file_names(self) -> None:
         """NNNN_slug, without a gap, each revision named by its number and following the one before."""
-        files = sorted(path.stem for path in (schema.MIGRATIONS / "versions").glob("*.py"))
+        files = sorted(path.stem for path in (MIGRATIONS / "versions").glob("*.py"))
         revisions = list(schema.scripts().walk_revisions())[::-1]
         assert [name[:4] for name in files] == [f"{number:04d}" for number in range(1, len(files) + 1)]
         assert all(re.fullmatch(r"\d{4}(_[a-z0-9]+)+", name) for name in files)
@@ -96,17 +96,17 @@ class TestHistory:
     def test_agrees_with_the_pinned_head(self) -> None:
         """A file that two branches cannot both change without a conflict."""
         [head] = schema.scripts().get_heads()
-        pinned = (schema.MIGRATIONS / ".current-head").read_text()
+        pinned = (MIGRATIONS / ".current-head").read_text()
         assert pinned == Path(schema.scripts().get_revision(head).path).stem + "\n"
 
     def test_knows_no_models(self) -> None:
         """A revision says what was, not what is."""
-        for path in (schema.MIGRATIONS / "versions").glob("*.py"):
+        for path in (MIGRATIONS / "versions").glob("*.py"):
             assert not re.search(r"^\s*(from|import) medical\.(?!platform\.tenancy)", path.read_text(), re.MULTILINE)
 
     def test_says_what_it_locks(self) -> None:
         """Every revision tells whoever runs it."""
-        for path in (schema.MIGRATIONS / "versions").glob("*.py"):
+        for path in (MIGRATIONS / "versions").glob("*.py"):
             assert "lock" in path.read_text().split('"""')[1]
 
 
