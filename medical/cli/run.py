@@ -138,10 +138,13 @@ def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announce
     helpers = [threading.Thread(target=announcer.run, args=(over,))]
     if postgres:
         helpers.append(threading.Thread(target=watch, args=(postgres, over)))
-    try:
+
+    def begin() -> None:
         for helper in helpers:
             helper.start()
-        server.run(application)
+
+    try:
+        server.run(application, begin)
     finally:
         over.set()
         for helper in helpers:

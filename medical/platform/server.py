@@ -77,7 +77,7 @@ class Reservation:
 
 
 class Server(MPServer):
-    """Granian with our ways: one log format, an end on SIGHUP, and an end asked for from any thread."""
+    """Granian with our ways: one log format, an end on SIGHUP, and a word when its workers are there."""
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
         super().__init__(
@@ -98,10 +98,6 @@ class Server(MPServer):
         )
         self.on_startup(self._hang_up_is_an_end)
 
-    def end(self) -> None:
-        """Let requests in flight finish and leave ``serve``; may be called from any thread."""
-        self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # the library has no types here
-
     def shutdown(self, exit_code: int = 0) -> None:
         """Let requests in flight finish, for a while, and end the workers."""
         log.info("draining", seconds=DRAIN_SECONDS)
@@ -115,8 +111,17 @@ class Server(MPServer):
         elif sys.platform != "win32":
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def run(self, create_app: Callable[[], Any]) -> None:
-        """Serve until told to stop; raises ``Refused`` when the workers end again and again."""
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        super()._spawn_workers(spawn_target, target_loader)  # type: ignore[no-untyped-call]  # as above
+        self._spawned()
+
+    def run(self, create_app: Callable[[], Any], spawned: Callable[[], None] = lambda: None) -> None:
+        """Serve until told to stop; raises ``Refused`` when the workers end again and again.
+
+        ``spawned`` is called once the workers are forked: the place to start threads, whose locks a
+        fork would copy as they happen to be.
+        """
+        self._spawned = spawned
         self._hang_up = signal.getsignal(signal.SIGHUP) if sys.platform != "win32" else None
         metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
         try:

@@ -1,14 +1,21 @@
 """The ring of signing keys."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from medical.app import create_app
+from medical.config import Mode
+from medical.identity import keys
 from medical.identity.errors import KeyRingLocked
 from medical.identity.keys import KeyRing
 from medical.identity.models import SigningKey
+from medical.identity.permissions import Role
 from medical.platform.db import db
+from tests.clinic import PASSWORD, Caller, Clinic
 from tests.conftest import SECRET, psycopg_url
 
 
@@ -40,6 +47,50 @@ class TestKeyRing:
             row = db.session.scalars(select(SigningKey)).one()
             assert key.private_bytes_raw() not in row.private_key
             assert row.public_key == key.public_key().public_bytes_raw()
+
+    def test_processes_verify_what_any_of_them_signed_before_and_after_a_rotation(
+        self, own_app: Flask, own_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keys, "RELOAD_SECONDS", 0)
+        with own_app.app_context():
+            early = KeyRing(SECRET)
+            old_id, _ = early.signing()
+            with psycopg.connect(psycopg_url(own_url)) as connection:
+                connection.execute("UPDATE signing_key SET status = 'retired'")
+            db.session.rollback()
+            late = KeyRing(SECRET)
+            late.ensure()
+            new_id, new_key = late.signing()
+            assert new_id != old_id
+            assert late.verifying(old_id), "tokens of before are good to their end"
+            found = early.verifying(new_id)
+            assert found, "a process that read the ring before reads it again for a key it does not know"
+            assert found.public_bytes_raw() == new_key.public_key().public_bytes_raw()
+
+    def test_sixteen_processes_that_start_at_once_make_one_key(self, own_app: Flask, own_url: str) -> None:
+        with psycopg.connect(psycopg_url(own_url)) as connection:
+            connection.execute("DELETE FROM signing_key")
+
+        def start(_number: int) -> str:
+            with own_app.app_context():
+                ring = KeyRing(SECRET)
+                ring.ensure()
+                return ring.signing()[0]
+
+        with ThreadPoolExecutor(16) as pool:
+            assert len(set(pool.map(start, range(16)))) == 1
+
+    def test_a_locked_ring_is_a_failure_that_tells_the_caller_nothing(self, own_url: str, own_app: Flask) -> None:
+        clinic = Clinic(own_app)
+        email = clinic.email_of(clinic.user(Role.NURSE, password=PASSWORD))
+        other = create_app(
+            {"database_url": own_url, "secret_key": "another secret than 4Zk2vQx8Lr6Wt1Ns9Ub3", "mode": Mode.TEST}
+        )
+        answer = Caller(other).post("/auth/login", {"email": email, "password": PASSWORD})
+        with other.app_context():
+            db.engine.dispose()
+        assert (answer.status_code, answer.get_json()["code"]) == (500, "internal_error")
+        assert "SECRET" not in answer.text
 
     def test_an_unknown_key_id_has_no_key(self, own_app: Flask) -> None:
         with own_app.app_context():

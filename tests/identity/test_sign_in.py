@@ -1,5 +1,6 @@
 """Signing in, staying signed in, and being signed out at once."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -132,6 +133,23 @@ class TestLogin:
         """PostgreSQL's text holds none."""
         assert login(email="a\x00@example.org").status_code == 422
         assert login(password="a\x00" * 20).status_code == 422
+
+
+class TestCrowd:
+    """More sign-ins at once than there is memory for."""
+
+    def test_who_finds_no_turn_is_asked_to_come_again(
+        self, login: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Known or not; and the next one goes through."""
+        monkeypatch.setattr(passwords, "PATIENCE_SECONDS", 0)
+        full = threading.BoundedSemaphore(1)
+        monkeypatch.setattr(passwords, "AT_ONCE", full)
+        with full:
+            refused = [login(), login(email="nobody@example.org")]
+        assert [(one.status_code, one.get_json()["code"]) for one in refused] == [(503, "unavailable")] * 2
+        assert refused[0].headers["Retry-After"] == "1"
+        assert login().status_code == 200
 
 
 class CountingHasher:
@@ -272,6 +290,21 @@ class TestRaces:
                 renewed = pair(app, refreshed.result())
                 assert (renewed.status, renewed.refresh().status_code) == (401, 401)
         assert outcomes <= {200, 401}
+
+    def test_a_refresh_waits_for_a_logout_under_way_and_is_refused(
+        self, sign_in: Callable[[], SignIn], nurse: Caller, database_url: str
+    ) -> None:
+        """It does not slip past one that is not committed yet."""
+        sign = sign_in()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        with psycopg.connect(psycopg_url(database_url)) as connection, ThreadPoolExecutor(1) as pool:
+            connection.execute("UPDATE auth_session SET ended_at = now() WHERE user_id = %s", [nurse.user_id])
+            refreshed = pool.submit(sign.refresh)
+            while not refreshed.done() and connection.execute(waiting).fetchone() == (0,):
+                pass
+            connection.commit()
+            answer = refreshed.result()
+        assert (answer.status_code, answer.get_json()["code"]) == (401, "invalid_refresh_token")
 
 
 class TestAccountChanges:

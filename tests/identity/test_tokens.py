@@ -1,11 +1,11 @@
 """Access tokens: what is accepted, and every way of forging one."""
 
 import base64
-import hashlib
 import hmac
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -109,7 +109,8 @@ class TestSignature:
             b"",
         ]
         for key in forms:
-            forged = forger.signed(lambda text, k=key: hmac.new(k, text, hashlib.sha256).digest(), {"alg": "HS256"}, {})
+            sign = partial(hmac.digest, key, digest="sha256")
+            forged = forger.signed(sign, {"alg": "HS256"}, {})
             assert forger.status(forged) == 401
 
     def test_another_key_does_not_sign_for_ours(self, forger: Forger) -> None:

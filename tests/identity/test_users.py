@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from flask import Flask
 
+from medical.identity import passwords
 from medical.identity.permissions import Role
 from tests.clinic import PASSWORD, Caller, Clinic, Statements
+from tests.conftest import psycopg_url
 
 
 @pytest.fixture
@@ -146,6 +149,27 @@ class TestRoles:
         changed = clinic.admin.put(f"/users/{nurse.id}/roles", {"roles": ["auditor", "receptionist"]})
         assert (changed.get_json()["roles"], changed.get_json()["version"]) == (["auditor", "receptionist"], 2)
 
+    def test_the_same_roles_again_change_nothing(self, clinic: Clinic) -> None:
+        nurse = clinic.user(Role.NURSE, Role.AUDITOR)
+        again = clinic.admin.put(f"/users/{nurse.id}/roles", {"roles": ["auditor", "nurse", "nurse"]}, If_Match='"1"')
+        assert (again.status_code, again.get_json()["version"]) == (200, 1)
+
+    def test_a_change_based_on_an_older_version_is_stale(self, clinic: Clinic) -> None:
+        nurse = clinic.user(Role.NURSE)
+        clinic.admin.patch(f"/users/{nurse.id}", {"given_name": "Grace"})
+        stale = clinic.admin.put(f"/users/{nurse.id}/roles", {"roles": ["auditor"]}, If_Match='"1"')
+        assert stale.status_code == 412
+        assert nurse.get("/me").get_json()["roles"] == ["nurse"]
+
+    def test_only_another_active_administrator_of_ones_own_counts(self, clinic: Clinic, other_clinic: Clinic) -> None:
+        path, body = f"/users/{clinic.admin.id}/roles", {"roles": ["nurse"]}
+        elsewhere, closed = other_clinic.admin, clinic.user(Role.ADMIN)
+        assert clinic.admin.post(f"/users/{closed.id}/deactivate").status_code == 200
+        assert clinic.admin.put(path, body).status_code == 409
+        clinic.user(Role.ADMIN)
+        assert clinic.admin.put(path, body).status_code == 200
+        assert elsewhere.get("/me").get_json()["roles"] == ["admin"]
+
     def test_the_last_administrator_stays_one(self, clinic: Clinic) -> None:
         refused = clinic.admin.put(f"/users/{clinic.admin.id}/roles", {"roles": ["nurse"]})
         assert (refused.status_code, refused.get_json()["code"]) == (409, "last_admin")
@@ -167,6 +191,27 @@ class TestRoles:
             left = [one for one in (first, second) if "admin" in one.get("/me").get_json()["roles"]]
             assert len(left) == 1
             clinic._admin = left[0]
+
+
+class TestDeactivate:
+    """An account is closed."""
+
+    def test_is_shown_and_may_be_said_twice(self, clinic: Clinic) -> None:
+        nurse, noise = clinic.user(Role.NURSE), clinic.user(Role.NURSE)
+        answers = [clinic.admin.post(f"/users/{nurse.id}/deactivate") for _ in range(2)]
+        assert [(one.status_code, one.get_json()["active"], one.get_json()["version"]) for one in answers] == [
+            (200, False, 2),
+            (200, False, 2),
+        ]
+        assert clinic.admin.get(f"/users/{noise.id}").get_json()["active"] is True
+
+    def test_a_decision_based_on_an_older_version_is_stale(self, clinic: Clinic) -> None:
+        nurse = clinic.user(Role.NURSE)
+        clinic.admin.patch(f"/users/{nurse.id}", {"given_name": "Grace"})
+        assert clinic.admin.post(f"/users/{nurse.id}/deactivate", If_Match='"1"').status_code == 412
+        assert nurse.get("/me").status_code == 200
+        assert clinic.admin.post(f"/users/{nurse.id}/deactivate", If_Match='"2"').status_code == 200
+        assert nurse.get("/me").status_code == 401
 
 
 class TestRegister:
@@ -218,6 +263,35 @@ class TestRegister:
         assert {answer.status_code for answer in answers} == {201}
         found = [open_clinic.admin.get(f"/users/{one.get_json()['user_id']}").status_code for one in answers]
         assert sorted(found) == [200] + [404] * 7
+
+    def test_a_database_has_one_organisation_at_most_that_takes_them(
+        self, open_clinic: Clinic, clinic: Clinic, database_url: str
+    ) -> None:
+        with (
+            psycopg.connect(psycopg_url(database_url)) as connection,
+            pytest.raises(psycopg.errors.UniqueViolation, match="uq_organization_self_registration"),
+        ):
+            connection.execute(
+                "UPDATE organization SET self_registration = true WHERE id = %s", [clinic.organization_id]
+            )
+
+    def test_a_known_email_costs_as_much_work_as_a_new_one(
+        self, app: Flask, open_clinic: Clinic, person: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hashed: list[str] = []
+        original = passwords.hash_password
+
+        def count(given: str) -> str:
+            hashed.append(given)
+            return original(given)
+
+        monkeypatch.setattr(passwords, "hash_password", count)
+        work = []
+        for _ in range(2):
+            hashed.clear()
+            assert Caller(app).post("/auth/register", person).status_code == 201
+            work.append(len(hashed))
+        assert work == [1, 1]
 
     def test_is_closed_where_no_organisation_takes_registrations(self, own_app: Flask, person: dict[str, Any]) -> None:
         refused = Caller(own_app).post("/auth/register", person)

@@ -7,12 +7,14 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 from sqlalchemy import select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import selectinload
 
 from medical.identity.models import User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Patient
 from medical.platform.db import Scope, db, scoped
+from medical.scheduling.models import Availability
 from tests.clinic import Clinic, Statements
 
 ZOE: dict[str, Any] = {"given_name": "Zoë", "family_name": "Müller", "birth_date": "1980-02-03", "sex": "female"}
@@ -261,6 +263,39 @@ class TestLocations:
         assert [error["pointer"] for error in refused.get_json()["errors"]] == ["/time_zone"]
 
 
+class TestPages:
+    """Clinicians and sites, page by page."""
+
+    @pytest.mark.parametrize("path", ["/clinicians", "/locations"])
+    def test_make_the_whole_in_order_and_nothing_of_others(
+        self, clinic: Clinic, other_clinic: Clinic, path: str
+    ) -> None:
+        for somewhere in (clinic, other_clinic):
+            for _ in range(5):
+                somewhere.clinician(), somewhere.location()
+        whole = clinic.admin.get(path).get_json()["items"]
+        paged: list[dict[str, Any]] = []
+        cursor, pages = None, 0
+        while pages == 0 or cursor:
+            page = clinic.admin.get(path, limit=2, cursor=cursor).get_json()
+            paged, cursor, pages = paged + page["items"], page["next"], pages + 1
+        assert (len(whole), pages) == (5, 3)
+        assert paged == whole
+        keys = [(one.get("family_name"), one.get("given_name"), one.get("name"), one["id"]) for one in whole]
+        assert keys == sorted(keys, key=str)
+
+    @pytest.mark.parametrize("path", ["/clinicians", "/locations", "/patients", "/users"])
+    def test_a_cursor_of_another_list_is_refused(self, clinic: Clinic, path: str) -> None:
+        for _ in range(2):
+            clinic.appointment_type()
+            clinic.clinician()
+        foreign = clinic.admin.get("/appointment-types" if path != "/locations" else "/users", limit=1)
+        cursor = foreign.get_json()["next"]
+        assert cursor
+        refused = clinic.admin.get(path, cursor=cursor)
+        assert (refused.status_code, [one["pointer"] for one in refused.get_json()["errors"]]) == (422, ["/cursor"])
+
+
 class TestRelations:
     """Both directions of each, on data."""
 
@@ -278,3 +313,22 @@ class TestRelations:
             assert as_patient.user is users[own.user_id]
             assert as_clinician.user is users[doctor.user_id]
             assert users[doctor.user_id].clinician is as_clinician
+
+    def test_user_and_availabilities_find_each_other(self, app: Flask, clinic: Clinic) -> None:
+        doctor, noise = clinic.clinician(), clinic.clinician()
+        hours = {clinic.hours(doctor, weekdays=[day])["id"] for day in (1, 2)}
+        clinic.hours(noise)
+        with app.app_context(), scoped(Scope(clinic.organization_id)):
+            query = select(User).where(User.id == doctor.user_id).options(selectinload(User.availabilities))
+            user = db.session.scalars(query).one()
+            assert {str(one.id) for one in user.availabilities} == hours
+            there = select(Availability).where(Availability.id.in_(hours)).options(selectinload(Availability.clinician))
+            assert {one.clinician for one in db.session.scalars(there)} == {user}
+
+    def test_a_relation_that_nobody_asked_for_is_an_error_and_no_query(self, app: Flask, clinic: Clinic) -> None:
+        doctor = clinic.clinician()
+        with app.app_context(), scoped(Scope(clinic.organization_id)):
+            user = db.session.get_one(User, doctor.user_id)
+            for name in ("roles", "clinician", "patient", "availabilities"):
+                with pytest.raises(InvalidRequestError, match="lazy='raise'"):
+                    getattr(user, name)

@@ -24,7 +24,7 @@ def refusals(kind: type[AppError] = AppError) -> Iterator[type[AppError]]:
 class TestRefusals:
     """All of them together."""
 
-    @pytest.mark.parametrize("kind", sorted(set(refusals()), key=lambda kind: kind.code + kind.__qualname__))
+    @pytest.mark.parametrize("kind", sorted(set(refusals()), key=repr))
     def test_each_says_what_is_wrong_in_words(self, kind: type[AppError]) -> None:
         """A stable code for programs; a title, a detail and a line of documentation for people."""
         assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.code)

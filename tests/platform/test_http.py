@@ -10,12 +10,14 @@ from flask import Blueprint, Flask
 from sqlalchemy import text
 
 from medical.app import create_app
+from medical.audit import service as audit
 from medical.config import Mode
 from medical.identity.permissions import Permission, Role
 from medical.people.errors import LocationExists
 from medical.platform import http
 from medical.platform.db import db, flush_or_raise
 from medical.platform.http import UndeclaredRoute, endpoint
+from medical.platform.ids import new_id
 from tests.clinic import API, Caller, Clinic
 from tests.conftest import SECRET, psycopg_url
 from tests.platform.conftest import Probe
@@ -199,12 +201,9 @@ class TestTransaction:
         assert (probe.called, probe.written(caller)) == (3, 1)
 
     def test_the_trail_names_what_the_last_attempt_touched(
-        self, probe: Probe, caller: Caller, audit_of: "Callable[[Caller], list[Any]]"
+        self, probe: Probe, caller: Caller, audit_of: Callable[[Caller], list[Any]]
     ) -> None:
         """What a lost attempt meant to make has never been."""
-        from medical.audit import service as audit
-        from medical.platform.ids import new_id
-
         again, made = raise_in_database("40001"), []
 
         def does() -> None:
@@ -215,6 +214,21 @@ class TestTransaction:
         probe.does = does
         assert caller.post("/probe", ASK).status_code == 201
         assert audit_of(caller) == [("user.created", "success", made[1])]
+
+    def test_the_trail_has_refusals_and_replays_too(
+        self, probe: Probe, caller: Caller, audit_of: Callable[[Caller], list[Any]]
+    ) -> None:
+        """An answer that is given again shows again what it showed; a malformed request touched nothing."""
+
+        def refuse() -> None:
+            raise LocationExists
+
+        caller.post("/probe", ASK, Idempotency_Key="one")
+        caller.post("/probe", ASK, Idempotency_Key="one")
+        caller.post("/probe", {"name": ""})
+        probe.does = refuse
+        caller.post("/probe", ASK)
+        assert [outcome for _, outcome, _ in audit_of(caller)] == ["success", "success", "refused"]
 
     def test_a_race_that_is_lost_every_time_is_503(self, probe: Probe, caller: Caller) -> None:
         """Four attempts, and then the caller is asked to come again."""

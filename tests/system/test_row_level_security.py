@@ -310,7 +310,7 @@ class TestMixedLoad:
             if piece[1] == "own":
                 return bool(here.admin.get(f"/patients/{own[0]['id']}").get_json() == own[0])
             if piece[1] == "foreign":
-                return here.admin.get(f"/patients/{foreign[0]['id']}").status_code == 404
+                return bool(here.admin.get(f"/patients/{foreign[0]['id']}").status_code == 404)
             return bool(Caller(app).get(f"/patients/{own[0]['id']}").status_code == 401)
 
         with ThreadPoolExecutor(self.THREADS) as pool:
