@@ -85,6 +85,7 @@ def _secure(flask_app: Flask, settings: Settings) -> None:
     ring = flask_app.extensions["key_ring"] = keys.KeyRing(settings.secret_key)
     hooks = http.Hooks(
         authenticate=partial(accounts.authenticate, ring),
+        hold=accounts.hold,
         guest_scope=accounts.registration_scope,
         record=audit.record,
         public=access.PUBLIC,

@@ -1,6 +1,6 @@
 """Why sign-in and accounts are refused."""
 
-from medical.platform.errors import AppError, Conflict, Unauthenticated
+from medical.platform.errors import AppError, Conflict, Forbidden, Unauthenticated
 
 
 class InvalidCredentials(Unauthenticated):
@@ -37,6 +37,13 @@ class LastAdmin(Conflict):
 
     code, title = "last_admin", "Last administrator"
     detail = "This is the organisation's last active administrator; make another one first."
+
+
+class OwnRoles(Forbidden):
+    """Nobody gives themselves a role (OWASP ASVS 5.0, 2.3.5)."""
+
+    code, title = "own_roles", "Your own roles"
+    detail = "You cannot give yourself a role; another administrator can."
 
 
 class OrganizationExists(Conflict):

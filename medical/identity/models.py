@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Index, LargeBinary, Text, UniqueConstraint, false, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
@@ -112,6 +113,13 @@ class AuthSession(Tenant, Base):
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[str | None]
+    authenticated_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(), comment="when password, and second factor where there is one, were last given"
+    )
+    second_factor: Mapped[bool] = mapped_column(server_default=false())
+    scopes: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), comment="permissions the sign-in is narrowed to; null: whatever the roles allow"
+    )
 
 
 class RefreshToken(Tenant, Base):

@@ -11,6 +11,7 @@ from medical.identity.errors import (
     InvalidCredentials,
     InvalidRefreshToken,
     LastAdmin,
+    OwnRoles,
     RefreshTokenReused,
 )
 from medical.identity.keys import KeyRing
@@ -70,7 +71,13 @@ def refresh(body: Refresh) -> TokensOut:
     return _tokens(service.refresh(_ring(), refresh_token=body.refresh_token))
 
 
-@endpoint(auth.post("/logout"), permission=Permission.SESSION_OWN, returns=(204, None), audit=Action.SESSION_ENDED)
+@endpoint(
+    auth.post("/logout"),
+    permission=Permission.SESSION_OWN,
+    returns=(204, None),
+    audit=Action.SESSION_ENDED,
+    own_sign_in=True,
+)
 def logout() -> None:
     """End this sign-in: all its tokens are refused from now on."""
     service.logout(current_actor())
@@ -85,6 +92,7 @@ def logout() -> None:
     audit=Action.USER_CREATED,
     idempotent=True,
     etag=True,
+    step_up=True,
 )
 def create_user(body: CreateUser) -> UserOut:
     """Open an account for somebody."""
@@ -136,10 +144,11 @@ def update_user(user_id: UUID, body: UpdateUser, expected_version: int | None) -
     permission=Permission.USER_ASSIGN_ROLE,
     body=ChangeRoles,
     returns=(200, UserOut),
-    errors=[LastAdmin],
+    errors=[LastAdmin, OwnRoles],
     audit=Action.USER_ROLES_CHANGED,
     if_match=True,
     etag=True,
+    step_up=True,
 )
 def change_roles(user_id: UUID, body: ChangeRoles, expected_version: int | None) -> UserOut:
     """Give a user exactly these roles; they hold from the user's next request on."""
@@ -154,7 +163,8 @@ def change_roles(user_id: UUID, body: ChangeRoles, expected_version: int | None)
     audit=Action.USER_DEACTIVATED,
     if_match=True,
     etag=True,
+    step_up=True,
 )
 def deactivate_user(user_id: UUID, expected_version: int | None) -> UserOut:
     """Close an account: every sign-in of it ends at once."""
-    return UserOut.of(service.deactivate_user(user_id, expected_version))
+    return UserOut.of(service.deactivate_user(current_actor(), user_id, expected_version))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import TextClause, select
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
@@ -14,6 +14,7 @@ from medical.identity.errors import (
     InvalidCredentials,
     LastAdmin,
     OrganizationExists,
+    OwnRoles,
     RegistrationClosed,
 )
 from medical.identity.keys import KeyRing
@@ -26,6 +27,7 @@ from medical.platform.errors import InvalidRequest, NotFound, Stale, Unauthentic
 from medical.platform.ids import new_id
 from medical.platform.wire import Email, Text, shape_problems
 
+SIGN_IN_OVER = "This sign-in is over; sign in again."
 EMAIL_TAKEN = {"uq_users_email": EmailTaken}
 
 
@@ -44,22 +46,46 @@ def authenticate(ring: KeyRing, token: str) -> Actor:
     """
     claims = tokens.verify(ring, token)
     enter(Scope(claims.organization_id, claims.user_id, authz.current_request_id()))
+    actor = _caller(queries.CALLER, claims.session_id, claims.user_id, claims.organization_id)
+    if actor is None:
+        enter(None)
+        raise Unauthenticated(SIGN_IN_OVER)
+    return actor
+
+
+def hold(actor: Actor) -> Actor:
+    """The caller as they are now; until the transaction ends nobody can sign them out or change their roles.
+
+    Raises ``Unauthenticated`` when the sign-in ended meanwhile.
+    """
+    if actor.session_id is None:
+        return actor
+    now = _caller(queries.CALLER_HELD, actor.session_id, actor.user_id, actor.organization_id)
+    if now is None:
+        raise Unauthenticated(SIGN_IN_OVER)
+    return now
+
+
+def _caller(query: TextClause, session_id: UUID, user_id: UUID, organization_id: UUID) -> Actor | None:
+    """Whoever has this sign-in, if it lives."""
     values = {
-        "session_id": claims.session_id,
-        "user_id": claims.user_id,
-        "organization_id": claims.organization_id,
+        "session_id": session_id,
+        "user_id": user_id,
+        "organization_id": organization_id,
         "now": clock.now(),
     }
-    row = db.session.execute(queries.CALLER, values).first()
+    row = db.session.execute(query, values).first()
     if row is None:
-        enter(None)
-        raise Unauthenticated("This sign-in is over; sign in again.")
+        return None
     return Actor(
         user_id=row.id,
-        organization_id=claims.organization_id,
-        session_id=claims.session_id,
+        organization_id=organization_id,
+        session_id=session_id,
         email=row.email,
         roles=frozenset(row.roles),
+        authenticated_at=row.authenticated_at,
+        second_factor=row.second_factor,
+        scopes=None if row.scopes is None else frozenset(row.scopes),
     )
 
 
@@ -197,11 +223,13 @@ def update_user(user_id: UUID, expected_version: int | None, changes: dict[str, 
 
 
 def change_roles(actor: Actor, user_id: UUID, expected_version: int | None, roles: Iterable[Role]) -> User:
-    """Give a user exactly these roles. Raises ``NotFound``, ``Stale`` or ``LastAdmin``."""
+    """Give a user exactly these roles. Raises ``NotFound``, ``Stale``, ``OwnRoles`` or ``LastAdmin``."""
     _lock_admins()
     user = get_user(user_id, lock=True)
     ensure_version(user.version, expected_version)
     wanted = {str(role) for role in roles}
+    if user.id == actor.user_id:
+        _ensure_unchanged(actor, user)
     if wanted == {grant.role for grant in user.roles}:
         return user
     user.roles = [grant for grant in user.roles if grant.role in wanted] + [
@@ -210,6 +238,8 @@ def change_roles(actor: Actor, user_id: UUID, expected_version: int | None, role
     flag_modified(user, "active")  # so that the version counts this change too
     db.session.flush()
     _ensure_admin_left()
+    if user.id == actor.user_id and wanted - actor.roles:
+        raise OwnRoles
     return user
 
 
@@ -221,11 +251,20 @@ def grant_role(user: User, role: Role) -> None:
         db.session.flush()
 
 
-def deactivate_user(user_id: UUID, expected_version: int | None) -> User:
+def _ensure_unchanged(actor: Actor, user: User) -> None:
+    """Raise ``Unauthenticated`` when somebody else changed the caller's own account, now locked, meanwhile."""
+    if not user.active or {grant.role for grant in user.roles} != actor.roles:
+        raise Unauthenticated(SIGN_IN_OVER)
+    authz.changes_self()
+
+
+def deactivate_user(actor: Actor, user_id: UUID, expected_version: int | None) -> User:
     """Close an account: its sign-ins end at once. Raises ``NotFound``, ``Stale`` or ``LastAdmin``."""
     _lock_admins()
     user = get_user(user_id, lock=True)
     ensure_version(user.version, expected_version)
+    if user.id == actor.user_id:
+        _ensure_unchanged(actor, user)
     if user.active:
         user.active = False
         sessions.end_all(user.id, clock.now(), "deactivated")

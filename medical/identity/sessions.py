@@ -30,9 +30,15 @@ class Started(Struct, frozen=True):
     refresh_token: str
 
 
-def start(organization_id: UUID, user_id: UUID, now: datetime) -> Started:
-    """Begin a sign-in of the user."""
-    session = AuthSession(user_id=user_id, created_at=now, expires_at=now + LIFETIME)
+def start(organization_id: UUID, user_id: UUID, now: datetime, *, second_factor: bool = False) -> Started:
+    """Begin a sign-in of the user, who has just given what it takes."""
+    session = AuthSession(
+        user_id=user_id,
+        created_at=now,
+        expires_at=now + LIFETIME,
+        authenticated_at=now,
+        second_factor=second_factor,
+    )
     db.session.add(session)
     db.session.flush()
     token, digest = _new_token(organization_id)

@@ -60,7 +60,7 @@ def register(body: Register) -> RegisteredOut:
     return RegisteredOut(user_id=user_id, patient_id=patient_id)
 
 
-@endpoint(me.get("/me"), permission=Account.SESSION_OWN, returns=(200, MeOut))
+@endpoint(me.get("/me"), permission=Account.SESSION_OWN, returns=(200, MeOut), own_sign_in=True)
 def get_me() -> MeOut:
     """Who I am signed in as, and what I may do."""
     actor = current_actor()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from flask import g, has_request_context, request
@@ -18,6 +19,14 @@ class Actor:
     session_id: UUID | None
     email: str
     roles: frozenset[str]
+    authenticated_at: datetime
+    """When they last proved who they are."""
+    second_factor: bool = False
+    """Whether they did so with a second factor too."""
+    second_factor_due: bool = False
+    """Whether a role of theirs demands a second factor that this sign-in lacks."""
+    scopes: frozenset[str] | None = None
+    """The permissions this sign-in is narrowed to; None: whatever the roles allow."""
 
 
 _permissions_of_role: dict[str, frozenset[str]] = {}
@@ -30,19 +39,26 @@ def use_policy(table: Mapping[str, frozenset[str]]) -> None:
 
 
 def permissions(actor: Actor) -> frozenset[str]:
-    """Everything the actor's roles allow together."""
-    return frozenset().union(*(_permissions_of_role.get(role, frozenset()) for role in actor.roles))
+    """Everything the actor's roles allow together, within the scopes of the sign-in."""
+    allowed: frozenset[str] = frozenset().union(*(_permissions_of_role.get(role, frozenset()) for role in actor.roles))
+    return allowed if actor.scopes is None else allowed & actor.scopes
 
 
 def holds(actor: Actor, permission: str) -> bool:
-    """Whether any of the actor's roles allows ``permission``."""
+    """Whether any of the actor's roles allows ``permission``, and the scopes of the sign-in do."""
+    if actor.scopes is not None and permission not in actor.scopes:
+        return False
     return any(permission in _permissions_of_role.get(role, frozenset()) for role in actor.roles)
 
 
 def ensure_holds(actor: Actor, permission: str) -> None:
-    """Raise ``Forbidden`` unless a role of the actor allows ``permission``."""
+    """Raise ``Forbidden`` unless a role of the actor allows ``permission``, and the scopes of the sign-in do."""
     if not holds(actor, permission):
-        raise Forbidden(f"None of your roles allows {permission}.")
+        raise Forbidden(
+            f"Neither your roles nor the scopes of your token allow {permission}."
+            if actor.scopes is not None
+            else f"None of your roles allows {permission}."
+        )
 
 
 def current_actor() -> Actor:
@@ -57,6 +73,11 @@ def find_actor() -> Actor | None:
     """The caller of the present request, if there is a request and it has one."""
     actor: Actor | None = g.get("actor") if has_request_context() else None
     return actor
+
+
+def changes_self() -> None:
+    """Say that this request changes the caller's own account, having made sure, under a lock, that it may."""
+    g.changes_self = True
 
 
 def current_request_id() -> str | None:

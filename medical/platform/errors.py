@@ -98,6 +98,24 @@ class Forbidden(AppError):
     detail = "Your roles do not allow this."
 
 
+class StepUpRequired(AppError):
+    """A sensitive act, and the caller proved who they are too long ago (RFC 9470)."""
+
+    status, code, title = 401, "step_up_required", "Prove again who you are"
+    detail = "This needs a sign-in of the last five minutes: call POST /api/v1/auth/step-up, then repeat."
+
+    def __init__(self) -> None:
+        challenge = 'Bearer realm="medical-backend", error="insufficient_user_authentication", max_age="300"'
+        super().__init__(headers={"WWW-Authenticate": challenge})
+
+
+class SecondFactorRequired(Forbidden):
+    """A role of the caller demands a second factor, and this sign-in has none."""
+
+    code, title = "second_factor_required", "Second factor required"
+    detail = "A role of yours demands a second factor: enrol one at POST /api/v1/me/otp, then sign in with it."
+
+
 class NotFound(AppError):
     """Absent, or nothing the caller may know about."""
 

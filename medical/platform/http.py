@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ import msgspec
 from flask import Flask, Response, current_app, g, request
 from werkzeug.routing import Rule
 
-from medical.platform import authz, db, idempotency
+from medical.platform import authz, clock, db, idempotency
 from medical.platform.authz import Actor
 from medical.platform.db import Scope
 from medical.platform.errors import (
@@ -26,6 +27,8 @@ from medical.platform.errors import (
     FieldProblem,
     Forbidden,
     InvalidRequest,
+    SecondFactorRequired,
+    StepUpRequired,
     Unauthenticated,
     UnsupportedMediaType,
 )
@@ -38,6 +41,10 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,9})"')
 
 View = Callable[..., Any]
+
+SAFE = frozenset({"GET", "HEAD"})
+FRESH = timedelta(minutes=5)
+"""How long a proof of who one is counts for sensitive acts (OWASP ASVS 5.0, 7.5)."""
 
 TRAILED = frozenset({401, 403, 404, 409})
 """Statuses of refusals that leave a trail; those of malformed requests do not."""
@@ -58,6 +65,8 @@ class Declaration:
     idempotent: bool
     if_match: bool
     etag: bool
+    step_up: bool
+    own_sign_in: bool
 
     @property
     def public(self) -> bool:
@@ -73,6 +82,8 @@ class Hooks:
     """From a bearer token to the caller; raises ``Unauthenticated``; enters the caller's scope."""
     guest_scope: Callable[[], Scope | None]
     """The organisation a guest's idempotency key belongs to."""
+    hold: Callable[[Actor], Actor]
+    """The caller as they are now, and as they stay until the transaction ends; raises ``Unauthenticated``."""
     record: Callable[[str, str, str | None], None]
     """Writes the trail of this request: action, outcome, code of the refusal."""
     public: set[str] = field(default_factory=set)
@@ -129,6 +140,8 @@ def endpoint(
     idempotent: bool = False,
     if_match: bool = False,
     etag: bool = False,
+    step_up: bool = False,
+    own_sign_in: bool = False,
 ) -> Callable[[View], View]:
     """Declare the view of ``route``.
 
@@ -136,6 +149,8 @@ def endpoint(
     ``returns``: status and type of the answer. ``audit``: the action that the trail names; None for
     what touches no person's data. ``idempotent``: ``Idempotency-Key`` is honoured. ``if_match``: the
     view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag.
+    ``step_up``: the caller must have proved who they are in the last five minutes. ``own_sign_in``: about
+    the caller's own sign-in, so it needs no second factor yet, and may end what it was authenticated with.
     """
     if idempotent and any(error.keeps_changes for error in errors):
         raise ValueError("a refusal that keeps its changes would leave an idempotency key without its answer")
@@ -151,6 +166,8 @@ def endpoint(
         idempotent=idempotent,
         if_match=if_match,
         etag=etag,
+        step_up=step_up,
+        own_sign_in=own_sign_in,
     )
 
     def declare(view: View) -> View:
@@ -185,6 +202,7 @@ def _attempt(declaration: Declaration, view: View, path: dict[str, Any]) -> Answ
     """One transaction from authentication to commit."""
     hooks: Hooks = current_app.extensions["http"]
     g.pop("intent", None)
+    g.pop("changes_self", None)
     g.actor = _authenticate(declaration, hooks)
     arguments = _arguments(declaration)
     intent = _intent(declaration, hooks)
@@ -199,7 +217,8 @@ def _attempt(declaration: Declaration, view: View, path: dict[str, Any]) -> Answ
         hooks.record(declaration.audit, "success", None)
     if intent:
         idempotency.store(intent, answer)
-    if request.method in ("GET", "HEAD") and not declaration.audit:
+    _ensure_still_allowed(declaration, hooks)
+    if request.method in SAFE and not declaration.audit:
         db.db.session.rollback()
     else:
         g.committing = True
@@ -220,7 +239,19 @@ def _authenticate(declaration: Declaration, hooks: Hooks) -> Actor | None:
         raise Unauthenticated
     g.actor = actor = hooks.authenticate(token.strip())
     authz.ensure_holds(actor, declaration.permission)
+    if actor.second_factor_due and not declaration.own_sign_in:
+        raise SecondFactorRequired
+    if declaration.step_up and clock.now() - actor.authenticated_at > FRESH:
+        raise StepUpRequired
     return actor
+
+
+def _ensure_still_allowed(declaration: Declaration, hooks: Hooks) -> None:
+    """A change whose caller was signed out, deactivated or demoted meanwhile does not come about."""
+    actor = authz.find_actor()
+    exempt = request.method in SAFE or declaration.own_sign_in or g.get("changes_self")
+    if actor and declaration.permission and not exempt:
+        authz.ensure_holds(hooks.hold(actor), declaration.permission)
 
 
 def _arguments(declaration: Declaration) -> dict[str, Any]:

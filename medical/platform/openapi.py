@@ -234,6 +234,10 @@ def _general_errors(rule: Rule, declaration: Declaration) -> Iterable[type[AppEr
     """The refusals that follow from the declaration itself."""
     if not declaration.public:
         yield from (errors.Unauthenticated, errors.Forbidden)
+        if declaration.step_up:
+            yield errors.StepUpRequired
+        if not declaration.own_sign_in:
+            yield errors.SecondFactorRequired
     if rule.arguments:
         yield errors.NotFound
     if declaration.body:

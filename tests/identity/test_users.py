@@ -162,13 +162,20 @@ class TestRoles:
         assert nurse.get("/me").get_json()["roles"] == ["nurse"]
 
     def test_only_another_active_administrator_of_ones_own_counts(self, clinic: Clinic, other_clinic: Clinic) -> None:
-        path, body = f"/users/{clinic.admin.id}/roles", {"roles": ["nurse"]}
+        admin = clinic.user(Role.ADMIN, Role.NURSE)
+        path, body = f"/users/{admin.id}/roles", {"roles": ["nurse"]}
         elsewhere, closed = other_clinic.admin, clinic.user(Role.ADMIN)
-        assert clinic.admin.post(f"/users/{closed.id}/deactivate").status_code == 200
-        assert clinic.admin.put(path, body).status_code == 409
+        assert admin.post(f"/users/{closed.id}/deactivate").status_code == 200
+        assert admin.put(path, body).status_code == 409
         clinic.user(Role.ADMIN)
-        assert clinic.admin.put(path, body).status_code == 200
+        assert admin.put(path, body).status_code == 200
         assert elsewhere.get("/me").get_json()["roles"] == ["admin"]
+
+    def test_nobody_gives_themselves_a_role(self, clinic: Clinic) -> None:
+        clinic.user(Role.ADMIN)
+        refused = clinic.admin.put(f"/users/{clinic.admin.id}/roles", {"roles": ["admin", "auditor"]})
+        assert (refused.status_code, refused.get_json()["code"]) == (403, "own_roles")
+        assert clinic.admin.get("/me").get_json()["roles"] == ["admin"]
 
     def test_the_last_administrator_stays_one(self, clinic: Clinic) -> None:
         refused = clinic.admin.put(f"/users/{clinic.admin.id}/roles", {"roles": ["nurse"]})

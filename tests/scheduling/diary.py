@@ -210,6 +210,7 @@ def desk() -> Actor:
         session_id=None,
         email="desk@example.org",
         roles=frozenset({Role.RECEPTIONIST}),
+        authenticated_at=clock.now(),
     )
 
 
