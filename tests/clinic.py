@@ -203,7 +203,7 @@ def second_factor(caller: Caller) -> tuple[pyotp.TOTP, list[str]]:
     begun = caller.post("/me/otp")
     assert begun.status_code == 200, begun.text
     totp = pyotp.TOTP(begun.get_json()["secret"])
-    confirmed = caller.post("/me/otp/confirm", {"otp": totp.at(clock.now(), -1)})
+    confirmed = caller.post("/me/otp/confirm", {"otp": totp.at(clock.now(), counter_offset=-1)})
     assert confirmed.status_code == 200, confirmed.text
     return totp, confirmed.get_json()["recovery_codes"]
 

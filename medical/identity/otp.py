@@ -74,7 +74,10 @@ class SecondFactors:
         return Enrolment(secret, uri, picture.getvalue().decode())
 
     def confirm(self, user_id: UUID, otp: str, now: datetime) -> list[str]:
-        """Make the begun secret count; new recovery codes. Raises ``OtpNotEnrolled``, ``OtpEnrolled`` or ``InvalidOtp``."""
+        """Make the begun secret count; new recovery codes.
+
+        Raises ``OtpNotEnrolled``, ``OtpEnrolled`` or ``InvalidOtp``.
+        """
         found = self._credential(user_id)
         if found is None:
             raise OtpNotEnrolled

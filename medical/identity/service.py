@@ -137,6 +137,7 @@ def _pass(access: Access, attempt: Try, account: Any, password: str, otp: str | 
     held = _held(account, password)
     if held.enrolled:
         access.throttle.succeed(attempt, remember=False)
+        attempt = Try(attempt.keys, known=True)  # its failures are forgotten; what follows knows the network
         if otp is None:
             raise OtpRequired
         access.throttle.count_otp(user_id)

@@ -37,12 +37,12 @@ ACCOUNT, KNOWN, SOURCE, OTP = Limit(10, 3600), Limit(20, 3600), Limit(50, 60), L
 
 def _counted(limit: str) -> str:
     """SET clause: one failure more than are left by now, and when they are too many, a delay twice the last."""
-    left = f"greatest(0, t.failures - extract(epoch FROM :now - t.updated_at) / :{limit}_drain)"
+    left = f"greatest(0, t.failures - greatest(0, extract(epoch FROM :now - t.updated_at)) / :{limit}_drain)"
     now_failed = f"({left} + 1)"
     return f"""
         failures = {now_failed},
-        blocked_until = CASE WHEN {now_failed} < :{limit}_free THEN :now ELSE :now
-            + least(:longest, power(2, least(20, floor({now_failed}) - :{limit}_free))) * interval '1 second' END,
+        blocked_until = CASE WHEN round({now_failed}) < :{limit}_free THEN :now ELSE :now
+            + least(:longest, power(2, least(20, round({now_failed}) - :{limit}_free))) * interval '1 second' END,
         updated_at = :now,
         forget_at = greatest(t.forget_at, :now + ({now_failed} * :{limit}_drain + :longest) * interval '1 second')
     """
