@@ -36,12 +36,15 @@ ACCOUNT, KNOWN, SOURCE, OTP = Limit(10, 3600), Limit(20, 3600), Limit(50, 60), L
 
 
 def _counted(limit: str) -> str:
-    """SET clause: one failure more than are left by now, and when they are too many, a delay twice the last."""
+    """SET clause: one failure more than are left by now, and when they are too many, a delay twice the last.
+
+    Who is not blocked is so since long ago, and not since now, which on another process's clock may lie ahead.
+    """
     left = f"greatest(0, t.failures - greatest(0, extract(epoch FROM :now - t.updated_at)) / :{limit}_drain)"
     now_failed = f"({left} + 1)"
     return f"""
         failures = {now_failed},
-        blocked_until = CASE WHEN round({now_failed}) < :{limit}_free THEN :now ELSE :now
+        blocked_until = CASE WHEN round({now_failed}) < :{limit}_free THEN to_timestamp(0) ELSE :now
             + least(:longest, power(2, least(20, round({now_failed}) - :{limit}_free))) * interval '1 second' END,
         updated_at = :now,
         forget_at = greatest(t.forget_at, :now + ({now_failed} * :{limit}_drain + :longest) * interval '1 second')
@@ -52,7 +55,8 @@ def _first(key: str, limit: str, condition: str) -> str:
     """INSERT … ON CONFLICT of one failure, which gives a row only when the key is not blocked."""
     return f"""
         INSERT INTO sign_in_throttle AS t (key, failures, blocked_until, updated_at, forget_at)
-        SELECT :{key}, 1, CAST(:now AS timestamptz), :now, :now + (:{limit}_drain + :longest) * interval '1 second'
+        SELECT :{key}, 1, to_timestamp(0), CAST(:now AS timestamptz),
+               :now + (:{limit}_drain + :longest) * interval '1 second'
         {condition}
         ON CONFLICT (key) DO UPDATE SET {_counted(limit)} WHERE t.blocked_until <= :now
         RETURNING t.key
@@ -99,14 +103,14 @@ SUCCEED = text(
         DELETE FROM sign_in_throttle WHERE key = :account AND NOT :known RETURNING key
     ), source AS (
         UPDATE sign_in_throttle SET failures = greatest(0, failures - 1),
-               blocked_until = CASE WHEN failures - 1 < :source_free THEN :now ELSE blocked_until END
+               blocked_until = CASE WHEN failures - 1 < :source_free THEN to_timestamp(0) ELSE blocked_until END
         WHERE key = :source AND NOT :known AND (SELECT count(*) FROM account) >= 0
     )
     INSERT INTO sign_in_throttle AS t (key, failures, blocked_until, updated_at, forget_at)
-    SELECT :device, 0, CAST(:now AS timestamptz), :now, CAST(:forget_at AS timestamptz)
+    SELECT :device, 0, to_timestamp(0), CAST(:now AS timestamptz), CAST(:forget_at AS timestamptz)
     WHERE :remember OR :known
     ON CONFLICT (key) DO UPDATE
-        SET failures = 0, blocked_until = :now, updated_at = :now, forget_at = excluded.forget_at
+        SET failures = 0, blocked_until = to_timestamp(0), updated_at = :now, forget_at = excluded.forget_at
     """
 )
 """Forget the failures of whoever turned out right, and know the network; the account's row comes first, as in TRY."""
