@@ -50,6 +50,7 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/appointments",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
+    "POST /api/v1/auth/register",
     "POST /api/v1/auth/step-up",
     "POST /api/v1/me/password",
     "POST /api/v1/me/otp/confirm",
@@ -107,7 +108,10 @@ class Furnished:
         return {"Authorization": f"Bearer {caller.token}"}
 
     def name_known_things(self, case: Case[Any]) -> None:
-        """Put ids of things that exist where the case has some id."""
+        """Put ids of things that exist where the case has some id, and a day that can be searched where it has one."""
+        if isinstance(case.query, dict) and case.operation.label == "GET /api/v1/slots" and case.query.get("from"):
+            case.query.pop("cursor", None)  # one that was made up leads nowhere
+            case.query |= {"from": day_after(7), "to": day_after(8)}
         for part in (case.path_parameters, case.query, case.body):
             if isinstance(part, dict):
                 for name in part.keys() & self.ids.keys():
