@@ -14,6 +14,8 @@ from medical.config import Settings
 from medical.identity import keys
 from medical.identity import routes as identity
 from medical.identity import service as accounts
+from medical.identity.otp import SecondFactors
+from medical.identity.throttle import Throttle
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
@@ -24,6 +26,7 @@ NO_DATABASE = "postgresql://medical_app@/medical"
 
 BLUEPRINTS = (
     identity.auth,
+    identity.own,
     identity.users,
     people.me,
     people.patients,
@@ -83,8 +86,11 @@ def _secure(flask_app: Flask, settings: Settings) -> None:
     flask_app.config["SECRET_KEY"] = settings.secret_key
     flask_app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     ring = flask_app.extensions["key_ring"] = keys.KeyRing(settings.secret_key)
+    sign_in = flask_app.extensions["access"] = accounts.Access(
+        ring, Throttle(settings.secret_key), SecondFactors(settings.secret_key), settings.otp_roles
+    )
     hooks = http.Hooks(
-        authenticate=partial(accounts.authenticate, ring),
+        authenticate=partial(accounts.authenticate, sign_in),
         hold=accounts.hold,
         guest_scope=accounts.registration_scope,
         record=audit.record,

@@ -24,6 +24,9 @@ SAMPLE_SECRETS = (
     "dummy",
 )
 
+ROLES = ("admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service")
+"""The names of roles, which a setting may name; a test holds them against `identity.permissions.Role`."""
+
 INIT_ENV = "run `medical init-env` to write a .env file with a fresh one"
 
 
@@ -90,6 +93,12 @@ class Settings:
         "DATABASE_POOL_SIZE", 16, "connections, and so requests at work at once, per worker process"
     )
     workers: int = setting("WEB_WORKERS", 2, "web processes (what `--workers` sets)")
+    require_otp_for: frozenset[str] | None = setting(
+        "REQUIRE_OTP_FOR",
+        None,
+        "roles whose sign-in needs a second factor, separated by commas; set but empty: none; "
+        "not set: `admin,auditor` (in demo mode none)",
+    )
     log_format: LogFormat | None = setting(
         "LOG_FORMAT", None, "`json` or `console`; empty: `console` on a terminal, else `json`"
     )
@@ -106,8 +115,10 @@ class Settings:
         values: dict[str, Any] = {}
         problems = []
         for item in fields(cls):
-            raw = environ.get(item.metadata["name"], "").strip()
-            if not raw or (overrides and item.name in overrides):
+            given = environ.get(item.metadata["name"])
+            raw = (given or "").strip()
+            absent = given is None if item.name in MAY_BE_EMPTY else not raw
+            if absent or (overrides and item.name in overrides):
                 continue
             try:
                 values[item.name] = PARSERS[item.name](raw)
@@ -126,6 +137,13 @@ class Settings:
             problems.append("FLASK_DEBUG is on in production: unset it, or set MEDICAL_MODE=development")
         if problems:
             raise ConfigurationError(problems)
+
+    @property
+    def otp_roles(self) -> frozenset[str]:
+        """The roles that demand a second factor."""
+        if self.require_otp_for is not None:
+            return self.require_otp_for
+        return frozenset() if self.mode in (Mode.DEMO, Mode.TEST) else frozenset({"admin", "auditor"})
 
     @property
     def owner_url(self) -> str:
@@ -184,6 +202,17 @@ def _level(raw: str) -> str:
     return raw.upper()
 
 
+def _roles(raw: str) -> frozenset[str]:
+    roles = frozenset(word.strip().lower() for word in raw.split(",") if word.strip())
+    if roles - set(ROLES):
+        raise ValueError(f"expected some of {', '.join(ROLES)}, separated by commas, or nothing")
+    return roles
+
+
+MAY_BE_EMPTY = frozenset({"require_otp_for"})
+"""Settings for which empty is a value of its own."""
+
+
 def _flag(raw: str) -> bool:
     if raw.lower() in ("1", "true", "yes", "on"):
         return True
@@ -201,6 +230,7 @@ PARSERS: dict[str, Any] = {
     "database_wait_seconds": _positive,
     "database_pool_size": _positive,
     "workers": _positive,
+    "require_otp_for": _roles,
     "log_format": _choice(LogFormat),
     "log_level": _level,
     "debug": _flag,

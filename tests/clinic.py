@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pyotp
 from flask import Flask
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, select, update
 from werkzeug.test import TestResponse
 
-from medical.identity import sessions, tokens
+from medical.identity import passwords, sessions, tokens
 from medical.identity.models import Organization, User
 from medical.identity.permissions import Role
 from medical.identity.service import create_user
@@ -106,6 +107,13 @@ class Clinic:
             db.session.commit()
         return self.signed_in(user_id)
 
+    def set_password(self, caller: Caller, password: str) -> None:
+        """Give the caller a password."""
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            hashed = passwords.hash_password(password)
+            db.session.execute(update(User).where(User.id == caller.user_id).values(password_hash=hashed))
+            db.session.commit()
+
     def signed_in(self, user_id: UUID) -> Caller:
         """A new sign-in of the user, without the cost of a password."""
         with self.app.app_context(), scoped(Scope(self.organization_id)):
@@ -188,6 +196,16 @@ class Clinic:
 def day_after(days: int, at: str = "00:00", zone: str = "Z") -> str:
     """An instant some days from now, as the API takes it."""
     return f"{(datetime.now(UTC) + timedelta(days=days)).date()}T{at}:00{zone}"
+
+
+def second_factor(caller: Caller) -> tuple[pyotp.TOTP, list[str]]:
+    """The authenticator app and the recovery codes of the caller, who enrols now."""
+    begun = caller.post("/me/otp")
+    assert begun.status_code == 200, begun.text
+    totp = pyotp.TOTP(begun.get_json()["secret"])
+    confirmed = caller.post("/me/otp/confirm", {"otp": totp.at(clock.now(), counter_offset=-1)})
+    assert confirmed.status_code == 200, confirmed.text
+    return totp, confirmed.get_json()["recovery_codes"]
 
 
 class Statements:

@@ -30,7 +30,14 @@ SECRET = "only for tests: 4Zk2vQx8Lr6Wt1Ns9Ub3"
 def plain_environment() -> Iterator[None]:
     """The settings of whoever runs the tests do not reach the program."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL", "SECRET_KEY", "MEDICAL_MODE", "MEDICAL_DATA"):
+        for name in (
+            "DATABASE_URL",
+            "MIGRATION_DATABASE_URL",
+            "SECRET_KEY",
+            "MEDICAL_MODE",
+            "MEDICAL_DATA",
+            "REQUIRE_OTP_FOR",
+        ):
             patch.delenv(name, raising=False)
         patch.setenv("PGOPTIONS", "")
         yield

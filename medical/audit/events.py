@@ -11,6 +11,13 @@ class Action(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_REFRESHED = "session.refreshed"
     SESSION_ENDED = "session.ended"
+    SESSION_PROVED = "session.proved"
+    PASSWORD_CHANGED = "password.changed"  # noqa: S105 - an action, not a password
+    OTP_BEGUN = "otp.begun"
+    OTP_ENROLLED = "otp.enrolled"
+    OTP_REMOVED = "otp.removed"
+    OTP_RESET = "otp.reset"
+    RECOVERY_CODES_MADE = "recovery-codes.made"
     USER_CREATED = "user.created"
     USER_READ = "user.read"
     USER_LISTED = "user.listed"

@@ -20,6 +20,9 @@ SECRET_KEY={secret_key}
 # How strict the program is about its surroundings: production, development.
 MEDICAL_MODE=production
 
+# Roles that must sign in with a second factor, separated by commas; empty: none.
+REQUIRE_OTP_FOR=admin,auditor
+
 # Containers: passwords that medical-db is made with. A change here does not change them in the database.
 POSTGRES_PASSWORD={postgres_password}
 MEDICAL_APP_PASSWORD={app_password}

@@ -10,6 +10,35 @@ class InvalidCredentials(Unauthenticated):
     detail = "Email and password do not belong together."
 
 
+class OtpRequired(Unauthenticated):
+    """The password is right, and the account has a second factor, which is missing."""
+
+    code, title = "otp_required", "Second factor required"
+    detail = "Send the code of your authenticator app, or a recovery code, as otp."
+    keeps_changes = True
+
+
+class InvalidOtp(Conflict):
+    """The code that shall begin a second factor does not fit."""
+
+    code, title = "invalid_otp", "Code does not fit"
+    detail = "This code does not fit the secret; check the clock of the device and try the next code."
+
+
+class OtpEnrolled(Conflict):
+    """There is a second factor already."""
+
+    code, title = "otp_enrolled", "Second factor exists"
+    detail = "You have a second factor; remove it before you enrol another one."
+
+
+class OtpNotEnrolled(Conflict):
+    """There is no second factor to work with."""
+
+    code, title = "otp_not_enrolled", "No second factor"
+    detail = "There is no second factor here; begin with POST /api/v1/me/otp."
+
+
 class InvalidRefreshToken(Unauthenticated):
     """The refresh token is unknown, expired, or of a sign-in that is over."""
 

@@ -5,16 +5,12 @@ reads again when a token names a key that it does not know.
 """
 
 import base64
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -23,11 +19,11 @@ from medical.identity.errors import KeyRingLocked
 from medical.identity.models import SigningKey
 from medical.platform.db import db
 from medical.platform.ids import new_id
+from medical.platform.sealing import Seal, Tampered
 
 KEPT_SECONDS = 60.0
 RELOAD_SECONDS = 1.0
 RAW = serialization.Encoding.Raw
-NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +39,7 @@ class KeyRing:
     """The ring as this process last read it."""
 
     def __init__(self, secret: str) -> None:
-        self._cipher = AESGCM(
-            HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"medical-backend signing keys").derive(
-                secret.encode()
-            )
-        )
+        self._sealing = Seal(secret, "signing keys")
         self._ring: Ring | None = None
 
     def signing(self) -> tuple[str, Ed25519PrivateKey]:
@@ -101,14 +93,12 @@ class KeyRing:
 
     def _seal(self, key_id: str, private: Ed25519PrivateKey) -> bytes:
         raw = private.private_bytes(RAW, serialization.PrivateFormat.Raw, serialization.NoEncryption())
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, raw, key_id.encode())
+        return self._sealing.seal(raw, key_id)
 
     def _open(self, row: SigningKey) -> Ed25519PrivateKey:
-        nonce, sealed = row.private_key[:NONCE_BYTES], row.private_key[NONCE_BYTES:]
         try:
-            return Ed25519PrivateKey.from_private_bytes(self._cipher.decrypt(nonce, sealed, row.id.encode()))
-        except InvalidTag as error:
+            return Ed25519PrivateKey.from_private_bytes(self._sealing.open(row.private_key, row.id))
+        except Tampered as error:
             raise KeyRingLocked from error
 
 

@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, LargeBinary, Text, UniqueConstraint, false, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -137,6 +148,42 @@ class RefreshToken(Tenant, Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 of the token")
     created_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class OtpCredential(Owned, Base):
+    """A user's second factor: the secret of their authenticator app (RFC 6238)."""
+
+    __tablename__ = "otp_credential"
+    __table_args__ = (same_organization("otp_credential", "user_id", "users"),)
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    secret: Mapped[bytes] = mapped_column(LargeBinary, comment="encrypted under SECRET_KEY")
+    confirmed_at: Mapped[datetime | None] = mapped_column(comment="null: enrolment has begun, nothing demands it")
+    last_step: Mapped[int] = mapped_column(BigInteger, comment="the latest step whose code was used")
+    created_at: Mapped[datetime]
+
+
+class RecoveryCode(Owned, Base):
+    """A code that stands in for the authenticator app once, by its digest; using it removes it."""
+
+    __tablename__ = "recovery_code"
+    __table_args__ = (same_organization("recovery_code", "user_id", "users"),)
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="keyed SHA-256 of the code")
+
+
+class SignInThrottle(Base):
+    """How often sign-in failed lately, by a keyed digest of what was tried; belongs to the installation."""
+
+    __tablename__ = "sign_in_throttle"
+    __table_args__ = (Index("ix_sign_in_throttle_forget_at", "forget_at"),)
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="of an account, a network, or both")
+    failures: Mapped[float] = mapped_column(Double, comment="wrong tries, fewer as time passes")
+    blocked_until: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    forget_at: Mapped[datetime] = mapped_column(comment="when the row means nothing any more")
 
 
 class SigningKey(Base):

@@ -24,4 +24,6 @@ class Permission(StrEnum):
     USER_CREATE = "user:create"
     USER_DEACTIVATE = "user:deactivate"
     USER_READ = "user:read"
+    USER_RESET_OTP = "user:reset-otp"
+    """Remove a second factor that somebody lost."""
     USER_UPDATE = "user:update"

@@ -25,6 +25,18 @@ LOCK_ORGANIZATIONS = text("SELECT pg_advisory_xact_lock(hashtextextended('organi
 """Organisations are made one after the other, so that one of them is the first."""
 ACCOUNT = text("SELECT id, organization_id, password_hash, active FROM users WHERE email = :email")
 
+HELD = text(
+    """
+    SELECT u.id, u.email, u.active, u.password_hash, u.given_name, u.family_name, n.name AS organization_name,
+           EXISTS (SELECT FROM otp_credential c WHERE c.user_id = u.id AND c.confirmed_at IS NOT NULL) AS enrolled
+    FROM users u JOIN organization n ON n.id = u.organization_id
+    WHERE u.id = :user_id FOR NO KEY UPDATE OF u
+    """
+)
+"""An account as it is now, and as it stays until the transaction ends."""
+SET_PASSWORD = text("UPDATE users SET password_hash = :password_hash WHERE id = :user_id")
+"""Not a change that the account's version counts: nobody sees it, and its ETag stays good."""
+
 
 def find_account(email: str) -> Row[tuple[UUID, UUID, str | None, bool]] | None:
     """The account of exactly this email, in whatever organisation (the policy `sign_in` shows it)."""

@@ -9,33 +9,44 @@ from medical.identity import service, tokens
 from medical.identity.errors import (
     EmailTaken,
     InvalidCredentials,
+    InvalidOtp,
     InvalidRefreshToken,
     LastAdmin,
+    OtpEnrolled,
+    OtpNotEnrolled,
+    OtpRequired,
     OwnRoles,
     RefreshTokenReused,
 )
-from medical.identity.keys import KeyRing
 from medical.identity.permissions import Permission
 from medical.identity.schemas import (
+    ChangePassword,
     ChangeRoles,
+    ConfirmOtp,
     CreateUser,
     Login,
+    OtpOut,
+    RecoveryCodesOut,
     Refresh,
+    StepUp,
+    StepUpOut,
     TokensOut,
     UpdateUser,
     UserOut,
 )
 from medical.platform.authz import current_actor
-from medical.platform.http import endpoint
+from medical.platform.errors import TooManyAttempts
+from medical.platform.http import FRESH, endpoint
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 
 auth = Blueprint("auth", __name__, url_prefix="/api/v1/auth")
+own = Blueprint("own", __name__, url_prefix="/api/v1/me")
 users = Blueprint("users", __name__, url_prefix="/api/v1/users")
 
 
-def _ring() -> KeyRing:
-    ring: KeyRing = current_app.extensions["key_ring"]
-    return ring
+def _access() -> service.Access:
+    access: service.Access = current_app.extensions["access"]
+    return access
 
 
 def _tokens(pair: service.TokenPair) -> TokensOut:
@@ -51,12 +62,12 @@ def _tokens(pair: service.TokenPair) -> TokensOut:
     auth.post("/login"),
     body=Login,
     returns=(200, TokensOut),
-    errors=[InvalidCredentials],
+    errors=[InvalidCredentials, OtpRequired, TooManyAttempts],
     audit=Action.SESSION_STARTED,
 )
 def login(body: Login) -> TokensOut:
-    """Sign in with email and password."""
-    return _tokens(service.login(_ring(), email=body.email, password=body.password))
+    """Sign in with email and password, and a second factor where the account has one."""
+    return _tokens(service.login(_access(), **body.arguments()))
 
 
 @endpoint(
@@ -68,7 +79,7 @@ def login(body: Login) -> TokensOut:
 )
 def refresh(body: Refresh) -> TokensOut:
     """Exchange a refresh token, which works once, for a new pair of tokens."""
-    return _tokens(service.refresh(_ring(), refresh_token=body.refresh_token))
+    return _tokens(service.refresh(_access().ring, refresh_token=body.refresh_token))
 
 
 @endpoint(
@@ -81,6 +92,106 @@ def refresh(body: Refresh) -> TokensOut:
 def logout() -> None:
     """End this sign-in: all its tokens are refused from now on."""
     service.logout(current_actor())
+
+
+@endpoint(
+    auth.post("/step-up"),
+    permission=Permission.SESSION_OWN,
+    body=StepUp,
+    returns=(200, StepUpOut),
+    errors=[InvalidCredentials, OtpRequired, TooManyAttempts],
+    audit=Action.SESSION_PROVED,
+    own_sign_in=True,
+)
+def step_up(body: StepUp) -> StepUpOut:
+    """Prove again who one is, for what needs a recent proof."""
+    now = service.step_up(_access(), current_actor(), **body.arguments())
+    return StepUpOut(authenticated_at=now, fresh_until=now + FRESH)
+
+
+@endpoint(
+    own.post("/password"),
+    permission=Permission.SESSION_OWN,
+    body=ChangePassword,
+    returns=(204, None),
+    errors=[InvalidCredentials, TooManyAttempts],
+    audit=Action.PASSWORD_CHANGED,
+    own_sign_in=True,
+)
+def change_password(body: ChangePassword) -> None:
+    """Choose another password; every other sign-in ends."""
+    service.change_password(_access(), current_actor(), **body.arguments())
+
+
+@endpoint(
+    own.post("/otp"),
+    permission=Permission.SESSION_OWN,
+    returns=(200, OtpOut),
+    errors=[OtpEnrolled],
+    audit=Action.OTP_BEGUN,
+    step_up=True,
+    own_sign_in=True,
+)
+def begin_otp() -> OtpOut:
+    """Begin the enrolment of an authenticator app; it counts once a code of it is confirmed."""
+    enrolment = service.begin_otp(_access(), current_actor())
+    return OtpOut(secret=enrolment.secret, otpauth_uri=enrolment.otpauth_uri, qr_svg=enrolment.qr_svg)
+
+
+@endpoint(
+    own.post("/otp/confirm"),
+    permission=Permission.SESSION_OWN,
+    body=ConfirmOtp,
+    returns=(200, RecoveryCodesOut),
+    errors=[InvalidOtp, OtpEnrolled, OtpNotEnrolled, TooManyAttempts],
+    audit=Action.OTP_ENROLLED,
+    step_up=True,
+    own_sign_in=True,
+)
+def confirm_otp(body: ConfirmOtp) -> RecoveryCodesOut:
+    """Enrol the app with a code of it; every other sign-in ends."""
+    return RecoveryCodesOut(recovery_codes=service.confirm_otp(_access(), current_actor(), body.otp))
+
+
+@endpoint(
+    own.post("/otp/recovery-codes"),
+    permission=Permission.SESSION_OWN,
+    returns=(200, RecoveryCodesOut),
+    errors=[OtpNotEnrolled],
+    audit=Action.RECOVERY_CODES_MADE,
+    step_up=True,
+    own_sign_in=True,
+)
+def renew_recovery_codes() -> RecoveryCodesOut:
+    """Get new recovery codes; the old ones are void."""
+    return RecoveryCodesOut(recovery_codes=service.renew_recovery_codes(_access(), current_actor()))
+
+
+@endpoint(
+    own.delete("/otp"),
+    permission=Permission.SESSION_OWN,
+    returns=(204, None),
+    errors=[OtpNotEnrolled],
+    audit=Action.OTP_REMOVED,
+    step_up=True,
+    own_sign_in=True,
+)
+def remove_otp() -> None:
+    """Remove one's second factor; who has a role that demands one must enrol anew."""
+    service.remove_otp(current_actor())
+
+
+@endpoint(
+    users.delete("/<uuid:user_id>/otp"),
+    permission=Permission.USER_RESET_OTP,
+    returns=(204, None),
+    errors=[OtpNotEnrolled],
+    audit=Action.OTP_RESET,
+    step_up=True,
+)
+def reset_otp(user_id: UUID) -> None:
+    """Remove a second factor that somebody lost; their sign-ins end."""
+    service.reset_otp(current_actor(), user_id)
 
 
 @endpoint(

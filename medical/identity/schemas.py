@@ -8,16 +8,62 @@ from msgspec import UNSET, Meta, UnsetType
 from medical.identity.models import User
 from medical.identity.passwords import MAXIMUM_LENGTH, NewPassword
 from medical.identity.permissions import Role
-from medical.platform.wire import Email, Input, Output, Text, Version
+from medical.platform.wire import Email, Input, Instant, Output, Text, Version
 
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=len(Role))]
 
 
+GivenPassword = Annotated[str, Meta(min_length=1, max_length=MAXIMUM_LENGTH, extra_json_schema={"format": "password"})]
+Otp = Annotated[str, Meta(min_length=6, max_length=40, description="code of the authenticator app, or a recovery code")]
+
+
 class Login(Input, frozen=True, kw_only=True):
-    """Email and password."""
+    """Email and password, and the code of a second factor where there is one."""
 
     email: Annotated[str, Meta(min_length=1, max_length=254)]
-    password: Annotated[str, Meta(min_length=1, max_length=MAXIMUM_LENGTH, extra_json_schema={"format": "password"})]
+    password: GivenPassword
+    otp: Otp | None = None
+
+
+class StepUp(Input, frozen=True, kw_only=True):
+    """Password, and the code of a second factor where there is one."""
+
+    password: GivenPassword
+    otp: Otp | None = None
+
+
+class StepUpOut(Output, frozen=True, kw_only=True):
+    """When the caller proved who they are, and until when that counts for sensitive acts."""
+
+    authenticated_at: Instant
+    fresh_until: Instant
+
+
+class ChangePassword(Input, frozen=True, kw_only=True):
+    """The password of now and the one to be."""
+
+    current_password: GivenPassword
+    new_password: NewPassword
+
+
+class OtpOut(Output, frozen=True, kw_only=True):
+    """What an authenticator app needs: the secret, by hand, by address or as a picture (SVG)."""
+
+    secret: str
+    otpauth_uri: str
+    qr_svg: str
+
+
+class ConfirmOtp(Input, frozen=True, kw_only=True):
+    """A code of the authenticator app."""
+
+    otp: Annotated[str, Meta(min_length=6, max_length=10)]
+
+
+class RecoveryCodesOut(Output, frozen=True, kw_only=True):
+    """Codes that stand in for the app, each once; they are told this once."""
+
+    recovery_codes: list[str]
 
 
 class Refresh(Input, frozen=True, kw_only=True):

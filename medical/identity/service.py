@@ -1,6 +1,9 @@
 """What is done with accounts and sign-ins."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -8,22 +11,26 @@ from sqlalchemy import TextClause, select
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
+from medical.identity import otp as second_factors
 from medical.identity import passwords, queries, sessions, tokens
 from medical.identity.errors import (
     EmailTaken,
     InvalidCredentials,
     LastAdmin,
     OrganizationExists,
+    OtpRequired,
     OwnRoles,
     RegistrationClosed,
 )
 from medical.identity.keys import KeyRing
 from medical.identity.models import Organization, RoleGrant, User
+from medical.identity.otp import Enrolment, SecondFactors
 from medical.identity.permissions import Role
+from medical.identity.throttle import Throttle, Try
 from medical.platform import authz, clock
 from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, enter, flush_or_raise, scope_organization
-from medical.platform.errors import InvalidRequest, NotFound, Stale, Unauthenticated
+from medical.platform.errors import FieldProblem, InvalidRequest, NotFound, Stale, Unauthenticated
 from medical.platform.ids import new_id
 from medical.platform.wire import Email, Text, shape_problems
 
@@ -38,19 +45,31 @@ class TokenPair(Struct, frozen=True):
     refresh_token: str
 
 
-def authenticate(ring: KeyRing, token: str) -> Actor:
+class Access(Struct, frozen=True):
+    """What sign-in stands on in this process."""
+
+    ring: KeyRing
+    throttle: Throttle
+    factors: SecondFactors
+    otp_roles: frozenset[str]
+    """The roles that demand a second factor."""
+
+
+def authenticate(access: Access, token: str) -> Actor:
     """The caller behind an access token; from here on the transaction sees their organisation's rows.
 
     Session, account and roles are looked up now, so that logout, deactivation and a change of roles
     hold from the next request on. Raises ``Unauthenticated``.
     """
-    claims = tokens.verify(ring, token)
+    claims = tokens.verify(access.ring, token)
     enter(Scope(claims.organization_id, claims.user_id, authz.current_request_id()))
     actor = _caller(queries.CALLER, claims.session_id, claims.user_id, claims.organization_id)
     if actor is None:
         enter(None)
         raise Unauthenticated(SIGN_IN_OVER)
-    return actor
+    required = bool(actor.roles & access.otp_roles)
+    due = required and not actor.second_factor
+    return replace(actor, second_factor_required=required, second_factor_due=due)
 
 
 def hold(actor: Actor) -> Actor:
@@ -89,9 +108,15 @@ def _caller(query: TextClause, session_id: UUID, user_id: UUID, organization_id:
     )
 
 
-def login(ring: KeyRing, *, email: str, password: str) -> TokenPair:
-    """Begin a sign-in. Raises ``InvalidCredentials``, in the same time whatever is wrong."""
+def login(access: Access, *, email: str, password: str, otp: str | None = None) -> TokenPair:
+    """Begin a sign-in.
+
+    Raises ``TooManyAttempts`` before anything is looked up; ``InvalidCredentials``, in the same time whatever is
+    wrong; and, for the right password only, ``OtpRequired`` where the account has a second factor.
+    """
+    attempt = access.throttle.count(email)
     account = queries.find_account(email.lower())
+    db.session.rollback()  # hashing takes long: let others have the connection meanwhile
     known = passwords.matches(password, account.password_hash if account else None)
     if account:
         enter(Scope(account.organization_id, None, authz.current_request_id()))
@@ -99,7 +124,143 @@ def login(ring: KeyRing, *, email: str, password: str) -> TokenPair:
     if not account or not known or not account.active:
         raise InvalidCredentials
     enter(Scope(account.organization_id, account.id, authz.current_request_id()))
-    return _pair(ring, sessions.start(account.organization_id, account.id, clock.now()))
+    factor = _pass(access, attempt, account, password, otp)
+    return _pair(access.ring, sessions.start(account.organization_id, account.id, clock.now(), second_factor=factor))
+
+
+def _pass(access: Access, attempt: Try, account: Any, password: str, otp: str | None) -> bool:
+    """See that the account is still as it was when its password fitted; whether a second factor was given.
+
+    Raises ``InvalidCredentials``, ``OtpRequired`` or ``TooManyAttempts``.
+    """
+    user_id = account.id
+    held = _held(account, password)
+    if held.enrolled:
+        access.throttle.succeed(attempt, remember=False)
+        attempt = Try(attempt.keys, known=True)  # its failures are forgotten; what follows knows the network
+        if otp is None:
+            raise OtpRequired
+        access.throttle.count_otp(user_id)
+        held = _held(account, password)
+        if not access.factors.accepts(user_id, otp, clock.now()):
+            raise InvalidCredentials
+        access.throttle.succeed_otp(user_id)
+    if passwords.is_outdated(held.password_hash):
+        _set_password(user_id, password)
+    access.throttle.succeed(attempt)
+    return bool(held.enrolled)
+
+
+def _held(account: Any, password: str) -> Any:
+    """The account, locked. Raises ``InvalidCredentials`` when it was closed, or got another password, meanwhile."""
+    held = db.session.execute(queries.HELD, {"user_id": account.id}).one()
+    same = held.password_hash == account.password_hash or passwords.matches(password, held.password_hash)
+    if not held.active or not same:
+        raise InvalidCredentials
+    return held
+
+
+def _set_password(user_id: UUID, password: str) -> None:
+    values = {"user_id": user_id, "password_hash": passwords.hash_password(password)}
+    db.session.execute(queries.SET_PASSWORD, values)
+
+
+def step_up(access: Access, actor: Actor, *, password: str, otp: str | None) -> datetime:
+    """Prove again who one is; when that was. Raises as ``login`` does."""
+    _prove(access, actor, password, otp)
+    now = clock.now()
+    sessions.prove(_own_session(actor), now)
+    return now
+
+
+def change_password(access: Access, actor: Actor, *, current_password: str, new_password: str) -> None:
+    """Choose another password; every other sign-in of the user ends.
+
+    Raises ``InvalidCredentials``, ``TooManyAttempts``, or ``InvalidRequest`` for one that is easily guessed.
+    """
+    session_id = _own_session(actor)
+    attempt = access.throttle.count(actor.email)
+    account = _password_of(actor, current_password)
+    names = [account.given_name, account.family_name, account.email, account.organization_name]
+    _ensure_impersonal(new_password, names, "/new_password")
+    access.throttle.succeed(attempt)
+    _set_password(actor.user_id, new_password)
+    sessions.end_all(actor.user_id, clock.now(), "password changed", but=session_id)
+    hold(actor)
+
+
+def _prove(access: Access, actor: Actor, password: str, otp: str | None) -> None:
+    _own_session(actor)
+    attempt = access.throttle.count(actor.email)
+    _pass(access, attempt, _password_of(actor, password), password, otp)
+    hold(actor)
+
+
+def _password_of(actor: Actor, password: str) -> Any:
+    """The caller's account, locked, whose password this is. Raises ``InvalidCredentials``."""
+    audit.touch("user", actor.user_id)
+    account = db.session.execute(queries.HELD, {"user_id": actor.user_id}).first()
+    if account is None or not passwords.matches(password, account.password_hash):
+        raise InvalidCredentials
+    return account
+
+
+def _own_session(actor: Actor) -> UUID:
+    """The caller's sign-in. Raises ``InvalidCredentials`` for who has none, as service clients."""
+    if actor.session_id is None:
+        raise InvalidCredentials
+    return actor.session_id
+
+
+def begin_otp(access: Access, actor: Actor) -> Enrolment:
+    """Begin the enrolment of a second factor. Raises ``OtpEnrolled``."""
+    audit.touch("user", actor.user_id)
+    enrolment = access.factors.begin(actor.user_id, actor.email, clock.now())
+    hold(actor)
+    return enrolment
+
+
+def confirm_otp(access: Access, actor: Actor, otp: str) -> list[str]:
+    """Enrol the second factor; recovery codes. This sign-in has it from now on, every other one ends.
+
+    Raises ``OtpNotEnrolled``, ``OtpEnrolled``, ``InvalidOtp`` or ``TooManyAttempts``.
+    """
+    session_id = _own_session(actor)
+    audit.touch("user", actor.user_id)
+    access.throttle.count_otp(actor.user_id)
+    db.session.execute(queries.HELD, {"user_id": actor.user_id})
+    codes = access.factors.confirm(actor.user_id, otp, clock.now())
+    access.throttle.succeed_otp(actor.user_id)
+    sessions.note_second_factor(session_id, True)
+    sessions.end_all(actor.user_id, clock.now(), "second factor enrolled", but=session_id)
+    hold(actor)
+    return codes
+
+
+def renew_recovery_codes(access: Access, actor: Actor) -> list[str]:
+    """New recovery codes; the old ones are void. Raises ``OtpNotEnrolled``."""
+    codes = access.factors.renew_codes(actor.user_id)
+    hold(actor)
+    return codes
+
+
+def remove_otp(actor: Actor) -> None:
+    """Remove one's own second factor; who has a role that demands one must then enrol anew.
+
+    Every other sign-in ends. Raises ``OtpNotEnrolled``.
+    """
+    reset_otp(actor, actor.user_id)
+    hold(actor)
+
+
+def reset_otp(actor: Actor, user_id: UUID) -> None:
+    """Remove a second factor that was lost; the user's sign-ins end. Raises ``NotFound`` or ``OtpNotEnrolled``."""
+    get_user(user_id, lock=True)
+    second_factors.remove(user_id)
+    own = actor.session_id if user_id == actor.user_id else None
+    if own:
+        sessions.note_second_factor(own, False)
+    sessions.end_all(user_id, clock.now(), "second factor removed", but=own)
 
 
 def refresh(ring: KeyRing, *, refresh_token: str) -> TokenPair:
@@ -145,7 +306,13 @@ def create_user(
     password: str | None = None,
     granted_by: UUID | None = None,
 ) -> User:
-    """A new account in the present organisation. Raises ``EmailTaken``."""
+    """A new account in the present organisation.
+
+    Raises ``EmailTaken``, or ``InvalidRequest`` for a password with the person's or the organisation's name in it.
+    """
+    if password:
+        organization = db.session.scalars(select(Organization.name).where(Organization.id == scope_organization()))
+        _ensure_impersonal(password, [given_name, family_name, email, *organization])
     user = User(
         id=new_id(),
         email=email.lower(),
@@ -249,6 +416,12 @@ def grant_role(user: User, role: Role) -> None:
         user.roles.append(RoleGrant(role=role))
         flag_modified(user, "active")  # so that the version counts this change too
         db.session.flush()
+
+
+def _ensure_impersonal(password: str, names: Iterable[str], pointer: str = "/password") -> None:
+    """Raise ``InvalidRequest`` for a password that has one of the names in it."""
+    if problem := passwords.personal_problem(password, names):
+        raise InvalidRequest([FieldProblem(pointer, problem)])
 
 
 def _ensure_unchanged(actor: Actor, user: User) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import text, update
+from sqlalchemy import text, true, update
 
 from medical.audit import service as audit
 from medical.identity.errors import InvalidRefreshToken, RefreshTokenReused
@@ -111,13 +111,24 @@ def end(session_id: UUID, now: datetime, reason: str) -> None:
     )
 
 
-def end_all(user_id: UUID, now: datetime, reason: str) -> None:
-    """End every sign-in of the user."""
+def end_all(user_id: UUID, now: datetime, reason: str, *, but: UUID | None = None) -> None:
+    """End every sign-in of the user, ``but`` for one that may stay."""
+    others = AuthSession.id != but if but else true()
     db.session.execute(
         update(AuthSession)
-        .where(AuthSession.user_id == user_id, AuthSession.ended_at.is_(None))
+        .where(AuthSession.user_id == user_id, AuthSession.ended_at.is_(None), others)
         .values(ended_at=now, end_reason=reason)
     )
+
+
+def prove(session_id: UUID, now: datetime) -> None:
+    """Note that password, and second factor where there is one, were given again."""
+    db.session.execute(update(AuthSession).where(AuthSession.id == session_id).values(authenticated_at=now))
+
+
+def note_second_factor(session_id: UUID, given: bool) -> None:
+    """Note whether the sign-in has its second factor."""
+    db.session.execute(update(AuthSession).where(AuthSession.id == session_id).values(second_factor=given))
 
 
 def _new_token(organization_id: UUID) -> tuple[str, bytes]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy import Float, Select, case, cast, exists, false, func, literal, or_, select, tuple_
 from sqlalchemy.orm import joinedload, selectinload
 
-from medical.identity.models import RoleGrant, User
+from medical.identity.models import OtpCredential, RoleGrant, User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
 from medical.platform.authz import Actor
@@ -146,12 +146,14 @@ class OwnAccount(Struct, frozen=True):
     family_name: str
     patient_id: UUID | None
     clinician_id: UUID | None
+    second_factor: bool
 
 
 def own_account(user_id: UUID) -> OwnAccount:
-    """The user's names, and who they are as patient and as clinician."""
+    """The user's names, who they are as patient and as clinician, and whether they have a second factor."""
+    enrolled = exists().where(OtpCredential.user_id == User.id, OtpCredential.confirmed_at.is_not(None))
     query = (
-        select(User.given_name, User.family_name, Patient.id, Clinician.id)
+        select(User.given_name, User.family_name, Patient.id, Clinician.id, enrolled)
         .outerjoin(Patient, Patient.user_id == User.id)
         .outerjoin(Clinician, Clinician.id == User.id)
         .where(User.id == user_id)

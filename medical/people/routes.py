@@ -29,6 +29,7 @@ from medical.people.schemas import (
     Register,
     RegisteredOut,
     RegisterPatient,
+    SecondFactorOut,
     UpdatePatient,
 )
 from medical.platform import authz
@@ -75,6 +76,7 @@ def get_me() -> MeOut:
         organization_id=actor.organization_id,
         patient_id=own.patient_id,
         clinician_id=own.clinician_id,
+        second_factor=SecondFactorOut(enrolled=own.second_factor, required=actor.second_factor_required),
     )
 
 

@@ -89,6 +89,13 @@ class RegisteredOut(Output, frozen=True, kw_only=True):
     patient_id: UUID
 
 
+class SecondFactorOut(Output, frozen=True, kw_only=True):
+    """Whether one has a second factor, and whether a role of one's own demands it."""
+
+    enrolled: bool
+    required: bool
+
+
 class MeOut(Output, frozen=True, kw_only=True):
     """Who one is signed in as."""
 
@@ -101,6 +108,7 @@ class MeOut(Output, frozen=True, kw_only=True):
     organization_id: UUID
     patient_id: UUID | None
     clinician_id: UUID | None
+    second_factor: SecondFactorOut
 
 
 class RegisterPatient(Input, frozen=True, kw_only=True):

@@ -25,6 +25,8 @@ class Actor:
     """Whether they did so with a second factor too."""
     second_factor_due: bool = False
     """Whether a role of theirs demands a second factor that this sign-in lacks."""
+    second_factor_required: bool = False
+    """Whether a role of theirs demands a second factor at all."""
     scopes: frozenset[str] | None = None
     """The permissions this sign-in is narrowed to; None: whatever the roles allow."""
 

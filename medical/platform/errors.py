@@ -174,6 +174,16 @@ class IdempotencyKeyReused(AppError):
     detail = "This Idempotency-Key came with another request; use a new key for each intent."
 
 
+class TooManyAttempts(AppError):
+    """Too many wrong tries lately; ``Retry-After`` says when the next one counts."""
+
+    status, code, title = 429, "too_many_attempts", "Too many attempts"
+    detail = "Too many attempts; try again later."
+
+    def __init__(self, seconds: int = 1) -> None:
+        super().__init__(headers={"Retry-After": str(seconds)})
+
+
 class Unavailable(AppError):
     """Nothing wrong with the request; the same may work in a moment."""
 

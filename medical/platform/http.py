@@ -46,7 +46,7 @@ SAFE = frozenset({"GET", "HEAD"})
 FRESH = timedelta(minutes=5)
 """How long a proof of who one is counts for sensitive acts (OWASP ASVS 5.0, 7.5)."""
 
-TRAILED = frozenset({401, 403, 404, 409})
+TRAILED = frozenset({401, 403, 404, 409, 429})
 """Statuses of refusals that leave a trail; those of malformed requests do not."""
 
 

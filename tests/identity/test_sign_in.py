@@ -163,6 +163,10 @@ class CountingHasher:
         self.verified += 1
         return self.hasher.verify(password_hash, password)
 
+    def check_needs_rehash(self, password_hash: str) -> bool:
+        """As the real one."""
+        return self.hasher.check_needs_rehash(password_hash)
+
 
 class TestRefresh:
     """A refresh token works once."""

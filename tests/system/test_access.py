@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 from medical import access
 from medical.identity.permissions import Role
 from medical.platform.http import declared_routes
-from tests.clinic import PASSWORD, Caller, Clinic
+from tests.clinic import PASSWORD, Caller, Clinic, second_factor
 
 ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
 ANONYMOUS = "anonymous"
@@ -31,10 +31,16 @@ class World:
         self.kind = self.clinic.appointment_type()
         self.doctor = self.clinic.clinician(time_zone="UTC")
         self.patient, own = self.clinic.patient_with_account()
+        self.clinic.set_password(self.doctor, PASSWORD)
+        self.clinic.set_password(own, PASSWORD)
         self.callers = {
             Role.CLINICIAN: self.doctor,
             Role.PATIENT: own,
-        } | {role: self.clinic.user(role) for role in Role if role not in (Role.CLINICIAN, Role.PATIENT)}
+        } | {
+            role: self.clinic.user(role, password=PASSWORD)
+            for role in Role
+            if role not in (Role.CLINICIAN, Role.PATIENT)
+        }
         self.availability = self.clinic.hours(self.doctor)
         self.account = self.clinic.user(
             Role.NURSE, email=f"known{next(self.numbers)}@access.example", password=PASSWORD
@@ -42,16 +48,22 @@ class World:
         self.email = self.clinic.email_of(self.account)
 
     def caller(self, role: str, *, once: bool = False) -> Caller:
-        """Whoever calls in this role; ``once``: with a sign-in that may end."""
+        """Whoever calls in this role; ``once``: somebody whose sign-ins may end."""
         if role == ANONYMOUS:
             return Caller(self.app)
         caller = self.callers[Role(role)]
         assert caller.user_id
-        return self.clinic.signed_in(caller.user_id) if once else caller
+        return self.clinic.user(Role(role), password=PASSWORD) if once else caller
 
     def user(self) -> str:
         """The id of a new user."""
         return self.clinic.user(Role.NURSE).id
+
+    def enrolled(self) -> str:
+        """The id of a new user with a second factor."""
+        user = self.clinic.user(Role.NURSE)
+        second_factor(user)
+        return user.id
 
     def number(self) -> int:
         """Another number each time."""
@@ -96,6 +108,11 @@ class Row:
         return self.route.split()[0]
 
     @property
+    def ends_sign_ins(self) -> bool:
+        """Whether it changes how the caller signs in."""
+        return "/api/v1/me/" in self.route or self.route.endswith("/logout")
+
+    @property
     def expected(self) -> dict[str, int]:
         """Status by role."""
         return dict(zip(ROLES, map(int, self.statuses.split()), strict=True))
@@ -121,6 +138,18 @@ TABLE = [
         lambda w: ("/auth/register", PERSON | {"email": f"new{w.number()}@access.example", "password": PASSWORD})),
     Row("POST /api/v1/auth/logout",                          "204 204 204 204 204 204 204 401",
         plain("/auth/logout")),
+    Row("POST /api/v1/auth/step-up",                         "200 200 200 200 200 200 200 401",
+        lambda w: ("/auth/step-up", {"password": PASSWORD})),
+    Row("POST /api/v1/me/password",                          "204 204 204 204 204 204 204 401",
+        lambda w: ("/me/password", {"current_password": PASSWORD, "new_password": PASSWORD})),
+    Row("POST /api/v1/me/otp",                               "200 200 200 200 200 200 200 401",
+        plain("/me/otp")),
+    Row("POST /api/v1/me/otp/confirm",                       "409 409 409 409 409 409 409 401",
+        lambda w: ("/me/otp/confirm", {"otp": "no code at"[:10]})),
+    Row("POST /api/v1/me/otp/recovery-codes",                "409 409 409 409 409 409 409 401",
+        plain("/me/otp/recovery-codes")),
+    Row("DELETE /api/v1/me/otp",                             "409 409 409 409 409 409 409 401",
+        plain("/me/otp")),
     Row("GET /api/v1/me",                                    "200 200 200 200 200 200 200 401",
         plain("/me")),
 
@@ -137,6 +166,8 @@ TABLE = [
         lambda w: (f"/users/{w.user()}/roles", {"roles": ["auditor"]})),
     Row("POST /api/v1/users/{user_id}/deactivate",           "200 403 403 403 403 403 403 401",
         lambda w: (f"/users/{w.user()}/deactivate", None)),
+    Row("DELETE /api/v1/users/{user_id}/otp",                "204 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.enrolled()}/otp", None)),
 
     Row("POST /api/v1/clinicians",                           "201 403 403 403 403 403 403 401",
         lambda w: ("/clinicians", {"user_id": w.user(), "specialty": "Surgery", "time_zone": "UTC"})),
@@ -253,7 +284,7 @@ def test_every_route_is_in_the_table_and_nothing_else(app: Flask) -> None:
 def test_a_role_gets_what_the_table_says(world: World, row: Row, role: str, status: int) -> None:
     """The same call for all, which only the caller's role decides."""
     path, body = row.asks(world)
-    answer = world.caller(role, once=row.route.endswith("/logout")).call(row.method, path, body)
+    answer = world.caller(role, once=row.ends_sign_ins).call(row.method, path, body)
     assert answer.status_code == status, answer.text
     if status == 403:
         assert answer.get_json()["code"] == "forbidden", "refused for the permission, not for the matter"

@@ -18,13 +18,14 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from medical.app import create_app
 from medical.config import Mode
 from medical.identity.models import User
+from medical.identity.permissions import Role
 from medical.people.models import Location
 from medical.platform.db import APP_ROLE, Base, Scope, db, enter, scoped
 from medical.platform.errors import NotFound
-from tests.clinic import Caller, Clinic, day_after
+from tests.clinic import Caller, Clinic, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
 
-OF_THE_INSTALLATION = {"signing_key", "alembic_version"}
+OF_THE_INSTALLATION = {"signing_key", "alembic_version", "sign_in_throttle"}
 """Tables that belong to no organisation."""
 APPENDED_TO = {"audit_event", "appointment_event"}
 """Histories: rows are added and read."""
@@ -57,6 +58,7 @@ def furnished(clinic: Clinic) -> Clinic:
     clinic.patient(identifiers=[{"system": "urn:x", "value": "1"}])
     clinic.location()
     clinic.hours(doctor)
+    second_factor(clinic.user(Role.NURSE))
     booking = clinic.booking(patient, doctor, kind, day_after(7, "10:00"))
     assert clinic.admin.post("/appointments", booking, Idempotency_Key="one").status_code == 201
     return clinic
