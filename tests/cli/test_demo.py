@@ -287,7 +287,7 @@ class TestWhen:
             service.create_admin(
                 organization_name="Their own",
                 email="owner@example.org",
-                password="a password of their own",
+                password="brackish teapots wander",
                 given_name="Ada",
                 family_name="Owner",
             )

@@ -16,7 +16,7 @@ from medical.config import Mode, Settings
 
 PROGRAM = ("medical-migrate", "medical-api")
 SECRETS = re.compile(r"SECRET|PASSWORD|URL")
-REFERENCE = re.compile(r"\$\{(\w+)(:[-?])?([^}]*)\}")
+REFERENCE = re.compile(r"\$\{(\w+)(:?[-?])?([^}]*)\}")
 DELETES_VOLUMES = re.compile(r"\bdown\b.*\s`?(-v|--volumes)\b")
 
 Services = dict[str, dict[str, Any]]
@@ -208,7 +208,7 @@ class TestPager:
 def _filled_in(environment: dict[str, str]) -> dict[str, str]:
     """The values as compose passes them on, with a word for what it takes from outside."""
     return {
-        name: REFERENCE.sub(lambda found: found[3] if found[2] == ":-" else "word", value)
+        name: REFERENCE.sub(lambda found: found[3] if found[2] in (":-", "-") else "word", value)
         for name, value in environment.items()
     }
 
