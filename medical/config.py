@@ -4,9 +4,11 @@ Settings come from the environment only. A default exists only where it is safe 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ SAMPLE_SECRETS = (
     "insecure",
     "dummy",
 )
+
+HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 INIT_ENV = "run `medical init-env` to write a .env file with a fresh one"
 
@@ -90,6 +94,17 @@ class Settings:
         "DATABASE_POOL_SIZE", 16, "connections, and so requests at work at once, per worker process"
     )
     workers: int = setting("WEB_WORKERS", 2, "web processes (what `--workers` sets)")
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        "TRUSTED_PROXIES",
+        (),
+        "networks of reverse proxies, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
+        "believed; empty: nobody's",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        "ALLOWED_HOSTS",
+        (),
+        "names that a request's `Host` may have, separated by commas; others get 400, health checks too; empty: any",
+    )
     log_format: LogFormat | None = setting(
         "LOG_FORMAT", None, "`json` or `console`; empty: `console` on a terminal, else `json`"
     )
@@ -178,6 +193,24 @@ def _choice(choices: type[StrEnum]) -> Any:
     return parse
 
 
+def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in _words(raw))
+    except ValueError:
+        raise ValueError("expected networks like 10.0.0.0/8, separated by commas") from None
+
+
+def _hosts(raw: str) -> tuple[str, ...]:
+    names = tuple(word.lower() for word in _words(raw))
+    if not all(HOST.fullmatch(name) for name in names):
+        raise ValueError("expected names like api.example.org, without scheme and port, separated by commas")
+    return names
+
+
+def _words(raw: str) -> list[str]:
+    return [word.strip() for word in raw.split(",") if word.strip()]
+
+
 def _level(raw: str) -> str:
     if raw.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError("expected one of DEBUG, INFO, WARNING, ERROR")
@@ -201,6 +234,8 @@ PARSERS: dict[str, Any] = {
     "database_wait_seconds": _positive,
     "database_pool_size": _positive,
     "workers": _positive,
+    "trusted_proxies": _networks,
+    "allowed_hosts": _hosts,
     "log_format": _choice(LogFormat),
     "log_level": _level,
     "debug": _flag,
