@@ -58,7 +58,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     if not serving:
         _offer_migrations(flask_app)
     _secure(flask_app, settings)
-    web.init_app(flask_app)
+    web.init_app(flask_app, settings)
     for blueprint in BLUEPRINTS:
         flask_app.register_blueprint(blueprint)
     http.ensure_declared(flask_app)

@@ -4,9 +4,11 @@ Settings come from the environment only. A default exists only where it is safe 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ SAMPLE_SECRETS = (
 
 ROLES = ("admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service")
 """The names of roles, which a setting may name; a test holds them against `identity.permissions.Role`."""
+HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 INIT_ENV = "run `medical init-env` to write a .env file with a fresh one"
 
@@ -98,6 +101,17 @@ class Settings:
         None,
         "roles whose sign-in needs a second factor, separated by commas; set but empty: none; "
         "not set: `admin,auditor` (in demo mode none)",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        "TRUSTED_PROXIES",
+        (),
+        "networks of reverse proxies, separated by commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
+        "believed; empty: nobody's",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        "ALLOWED_HOSTS",
+        (),
+        "names that a request's `Host` may have, separated by commas; others get 400, health checks too; empty: any",
     )
     log_format: LogFormat | None = setting(
         "LOG_FORMAT", None, "`json` or `console`; empty: `console` on a terminal, else `json`"
@@ -196,6 +210,24 @@ def _choice(choices: type[StrEnum]) -> Any:
     return parse
 
 
+def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in _words(raw))
+    except ValueError:
+        raise ValueError("expected networks like 10.0.0.0/8, separated by commas") from None
+
+
+def _hosts(raw: str) -> tuple[str, ...]:
+    names = tuple(word.lower() for word in _words(raw))
+    if not all(HOST.fullmatch(name) for name in names):
+        raise ValueError("expected names like api.example.org, without scheme and port, separated by commas")
+    return names
+
+
+def _words(raw: str) -> list[str]:
+    return [word.strip() for word in raw.split(",") if word.strip()]
+
+
 def _level(raw: str) -> str:
     if raw.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError("expected one of DEBUG, INFO, WARNING, ERROR")
@@ -231,6 +263,8 @@ PARSERS: dict[str, Any] = {
     "database_pool_size": _positive,
     "workers": _positive,
     "require_otp_for": _roles,
+    "trusted_proxies": _networks,
+    "allowed_hosts": _hosts,
     "log_format": _choice(LogFormat),
     "log_level": _level,
     "debug": _flag,

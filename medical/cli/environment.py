@@ -34,6 +34,11 @@ MEDICAL_APP_PASSWORD={app_password}
 #MIGRATION_DATABASE_URL=postgresql://medical_owner:password@localhost:5432/medical
 #MEDICAL_DATA=data
 
+# Behind a reverse proxy: the networks it connects from, and the names it serves. The proxy must set
+# X-Forwarded-For, and drop names of headers with an underscore. 127.0.0.1 is for the container's health check.
+#TRUSTED_PROXIES=10.0.0.0/24
+#ALLOWED_HOSTS=api.example.org,127.0.0.1
+
 #WEB_WORKERS=2
 #LOG_LEVEL=INFO
 """

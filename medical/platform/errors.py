@@ -71,7 +71,7 @@ class MalformedJson(AppError):
     """The body is not JSON."""
 
     status, code, title = 400, "malformed_json", "Malformed JSON"
-    detail = "The body is not valid JSON in UTF-8."
+    detail = "The body is not valid JSON in UTF-8, or has a name twice in one object."
 
 
 class BadRequest(AppError):
@@ -79,6 +79,13 @@ class BadRequest(AppError):
 
     status, code, title = 400, "bad_request", "Bad request"
     detail = "The request cannot be read."
+
+
+class HostNotAllowed(BadRequest):
+    """The request is for a host that the operator did not name in ALLOWED_HOSTS."""
+
+    code, title = "host_not_allowed", "Host not allowed"
+    detail = "This server does not answer under that name."
 
 
 class Unauthenticated(AppError):

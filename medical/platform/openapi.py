@@ -52,7 +52,7 @@ PAGE = """<!doctype html>
 </html>
 """
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
@@ -85,7 +85,7 @@ def show_asset(name: str) -> bytes:
 
 @bp.after_request
 def _dress(response: Response) -> Response:
-    """The page may load its own assets, and styles itself inline; assets have types of their own, and are kept."""
+    """The page may load its own assets; assets have types of their own, and are kept."""
     if response.status_code == 200 and request.endpoint == "docs.show_page":
         response.headers["Content-Security-Policy"] = PAGE_POLICY
     if response.status_code == 200 and (name := (request.view_args or {}).get("name")):

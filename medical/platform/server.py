@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
@@ -26,6 +26,9 @@ from medical.platform.refusal import Refused
 BACKLOG = 1024
 CONNECTIONS_PER_WORKER = 512
 """Open connections, idle ones included, that a worker holds before it leaves new ones to the others."""
+
+MAXIMUM_HEAD = 64 * 1024
+"""Bytes that the first line and the headers of a request may have together."""
 
 DRAIN_SECONDS = 10
 """How long requests in flight may take after the order to stop."""
@@ -89,7 +92,8 @@ class Server(MPServer):
             blocking_threads=settings.database_pool_size,
             backlog=BACKLOG,
             backpressure=CONNECTIONS_PER_WORKER,
-            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAXIMUM_HEAD),
             websockets=False,
             log_level=LogLevels.error,
             log_dictconfig=LOGGING,

@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import structlog
@@ -9,14 +11,17 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as NoSuchPath
 
+from medical.config import Settings
 from medical.platform import db, errors, metrics
 from medical.platform.errors import AppError
 from medical.platform.ids import new_id
 from medical.platform.logging import get_logger
+from medical.platform.proxies import TrustedProxies
+from medical.platform.wire import MAXIMUM_BODY
 
 log = get_logger(__name__)
 
-MAXIMUM_BODY = 1024 * 1024
+PORT = re.compile(r":[0-9]*$")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 HEADERS = {
@@ -27,16 +32,20 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "Vary": "Authorization",
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of every answer; a page that needs more of the CSP sets its own."""
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Flask, settings: Settings) -> None:
     """Give every request of ``app`` its frame."""
-    app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY
+    app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]  # Flask's way
+    app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY + 1  # Werkzeug cuts off a body of unknown length there, silently
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.before_request(_begin)
+    if settings.allowed_hosts:
+        app.before_request(partial(_ensure_host_is_among, settings.allowed_hosts))
     app.after_request(_finish)
     app.register_error_handler(AppError, _refused)
     app.register_error_handler(HTTPException, _http_error)
@@ -50,6 +59,12 @@ def _begin() -> None:
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _ensure_host_is_among(names: Collection[str]) -> None:
+    """Raise ``HostNotAllowed`` unless the request's ``Host``, without its port, is one of ``names``."""
+    if PORT.sub("", request.host).lower() not in names:
+        raise errors.HostNotAllowed
 
 
 def _finish(response: Response) -> Response:

@@ -4,6 +4,7 @@ msgspec checks shape and type in one pass and stops at the first problem; only w
 is the input walked field by field for all of them. Types carry further checks of their own.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 from werkzeug.datastructures import MultiDict
 
-from medical.platform.errors import FieldProblem, InvalidRequest, MalformedJson
+from medical.platform.errors import FieldProblem, InvalidRequest, MalformedJson, TooLarge
 
 Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 """A line of text with something in it."""
@@ -83,6 +84,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
 Model = TypeVar("Model", bound=Input)
 
+MAXIMUM_BODY = 1024 * 1024
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Not JSON in UTF-8, too deep, or a number that no computer holds."""
 INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -94,21 +96,47 @@ def _decoder(model: type[Input]) -> msgspec.json.Decoder[Input]:
 
 
 def read_body(raw: bytes, model: type[Model]) -> Model:
-    """``raw`` as ``model``; raises ``MalformedJson``, or ``InvalidRequest`` naming every problem."""
+    """``raw`` as ``model``; raises ``TooLarge``, ``MalformedJson``, or ``InvalidRequest`` naming every problem."""
+    if len(raw) > MAXIMUM_BODY:
+        raise TooLarge
     try:
         body = _decoder(model).decode(raw)
     except msgspec.ValidationError:
         raise InvalidRequest(shape_problems(_plain_json(raw), model)) from None
     except NOT_JSON:
         raise MalformedJson from None
+    _ensure_names_differ(raw)
     return _ensure_sound(body)  # type: ignore[return-value]  # the decoder made it of this very model
 
 
 def _plain_json(raw: bytes) -> Any:
     """The whole of a body that was found wrong before its end; raises ``MalformedJson``."""
     try:
-        return msgspec.json.decode(raw)
+        value = msgspec.json.decode(raw)
     except NOT_JSON:
+        raise MalformedJson from None
+    _ensure_names_differ(raw)
+    return value
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(members)
+    if len(value) != len(members):
+        raise MalformedJson
+    return value
+
+
+_names_once = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str)
+
+
+def _ensure_names_differ(raw: bytes) -> None:
+    """Raise ``MalformedJson`` when an object has a name twice: two readers would take two values for it.
+
+    msgspec takes the last one, silently; this second pass costs a few microseconds.
+    """
+    try:
+        _names_once.decode(raw.decode())
+    except (RecursionError, ValueError):
         raise MalformedJson from None
 
 

@@ -1,6 +1,7 @@
 """Settings: each is read, each bad value is named, and unsafe ones refuse to start."""
 
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,18 @@ class TestLoad:
             ("DATABASE_WAIT_SECONDS", "5", "database_wait_seconds", 5),
             ("DATABASE_POOL_SIZE", "3", "database_pool_size", 3),
             ("WEB_WORKERS", "4", "workers", 4),
+            (
+                "TRUSTED_PROXIES",
+                "10.0.0.1, fd00::/8",
+                "trusted_proxies",
+                (ip_network("10.0.0.1"), ip_network("fd00::/8")),
+            ),
+            (
+                "ALLOWED_HOSTS",
+                "Api.example.org,b,[::1]",
+                "allowed_hosts",
+                ("api.example.org", "b", "[::1]"),
+            ),
             ("LOG_FORMAT", "JSON", "log_format", LogFormat.JSON),
             ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
             ("FLASK_DEBUG", "yes", "debug", True),
@@ -66,6 +79,19 @@ class TestLoad:
             ("DATABASE_POOL_SIZE", "0", "a whole number of at least 1"),
             ("DATABASE_POOL_SIZE", "-1", "a whole number of at least 1"),
             ("WEB_WORKERS", "1.5", "a whole number of at least 1"),
+            ("TRUSTED_PROXIES", "10.0.0.1/8", "networks like 10.0.0.0/8, separated by commas"),
+            ("TRUSTED_PROXIES", "proxy.example", "networks like 10.0.0.0/8, separated by commas"),
+            (
+                "ALLOWED_HOSTS",
+                "https://api.example.org",
+                "names like api.example.org, without scheme and port, separated by commas",
+            ),
+            (
+                "ALLOWED_HOSTS",
+                "api.example.org:443",
+                "names like api.example.org, without scheme and port, separated by commas",
+            ),
+            ("ALLOWED_HOSTS", "*", "names like api.example.org, without scheme and port, separated by commas"),
             ("LOG_FORMAT", "xml", "one of json, console"),
             ("LOG_LEVEL", "LOUD", "one of DEBUG, INFO, WARNING, ERROR"),
             ("FLASK_DEBUG", "maybe", "1 or 0"),
