@@ -12,7 +12,7 @@ RUNTIME := .venv/.runtime-installed
 DEV     := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv run test lint check format lock clean
+.PHONY: help .venv run test mutants lint check format lock clean
 
 help:
 	@echo 'Run it'
@@ -21,6 +21,7 @@ help:
 	@echo
 	@echo 'Work on it'
 	@echo '  make test     all tests                                       [ARGS="-k book -x"]'
+	@echo '  make mutants  take each wall down and see which test misses it  [ARGS=policy]'
 	@echo '  make lint     format, lint, types, import contracts'
 	@echo '  make check    lint, then test: before a change is done'
 	@echo '  make format   put the code into shape'
@@ -29,6 +30,9 @@ help:
 
 run: $(RUNTIME)
 	@exec .venv/bin/medical run --demo --port "$(PORT)" --data "$(DATA)"
+
+mutants: $(DEV)
+	@$(PY) tools/mutants.py $(ARGS)
 
 test: $(DEV)
 	@$(PY) -m pytest $(ARGS)

@@ -36,6 +36,8 @@ def plain_environment() -> Iterator[None]:
             "SECRET_KEY",
             "MEDICAL_MODE",
             "MEDICAL_DATA",
+            "TRUSTED_PROXIES",
+            "ALLOWED_HOSTS",
             "REQUIRE_OTP_FOR",
         ):
             patch.delenv(name, raising=False)

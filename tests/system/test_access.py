@@ -1,7 +1,7 @@
 """Who may call what: one table of every route and every role."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,9 +12,13 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from medical import access
+from medical.app import create_app
+from medical.config import Mode
 from medical.identity.permissions import Role
+from medical.platform.db import db
 from medical.platform.http import declared_routes
 from tests.clinic import PASSWORD, Caller, Clinic, second_factor
+from tests.conftest import SECRET
 
 ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
 ANONYMOUS = "anonymous"
@@ -261,6 +265,16 @@ def stranger(app: Flask) -> Caller:
     return Clinic(app).admin
 
 
+@pytest.fixture(scope="module")
+def strict(app: Flask, database_url: str) -> Iterator[Flask]:
+    """The same program, where administrators must have a second factor."""
+    settings = {"database_url": database_url, "secret_key": SECRET, "mode": Mode.TEST}
+    strict = create_app(settings | {"require_otp_for": frozenset({"admin"})})
+    yield strict
+    with strict.app_context():
+        db.engine.dispose()
+
+
 CELLS = [
     pytest.param(row, role, status, id=f"{role} {row.route}") for row in TABLE for role, status in row.expected.items()
 ]
@@ -301,6 +315,68 @@ def test_the_table_agrees_with_the_policy(app: Flask) -> None:
         else:
             assert refused == {role for role in Role if declaration.permission not in access.POLICY[role]}
             assert expected[ANONYMOUS] == 401
+
+
+STEP_UP = [
+    "DELETE /api/v1/me/otp",
+    "POST /api/v1/me/otp",
+    "POST /api/v1/me/otp/confirm",
+    "POST /api/v1/me/otp/recovery-codes",
+    "POST /api/v1/users",
+    "PUT /api/v1/users/{user_id}/roles",
+    "POST /api/v1/users/{user_id}/deactivate",
+    "DELETE /api/v1/users/{user_id}/otp",
+]
+"""Sensitive acts: who asks for them has proved who they are within five minutes."""
+
+
+def test_every_sensitive_act_is_on_the_list(app: Flask) -> None:
+    """And nothing else asks for a fresh proof."""
+    fresh = {route_of(rule, method) for rule, method, declaration in declared_routes(app) if declaration.step_up}
+    assert fresh == set(STEP_UP)
+
+
+@pytest.mark.parametrize("route", STEP_UP)
+def test_a_sensitive_act_needs_a_fresh_proof(world: World, route: str) -> None:
+    """Four minutes are fresh, six are not (AUTH-10)."""
+    row = next(row for row in TABLE if row.route == route)
+    admin = world.callers[Role.ADMIN].user_id
+    assert admin
+    path, body = row.asks(world)
+    stale = world.clinic.signed_in(admin, minutes_ago=6).call(row.method, path, body)
+    assert (stale.status_code, stale.get_json()["code"]) == (401, "step_up_required")
+    assert "insufficient_user_authentication" in stale.headers["WWW-Authenticate"]
+    fresh = world.clinic.signed_in(admin, minutes_ago=4).call(row.method, path, body)
+    assert fresh.status_code == row.expected["admin"]
+
+
+class TestSecondFactorDue:
+    """A role demands a second factor, and the sign-in has none (AUTH-06)."""
+
+    @pytest.mark.parametrize(
+        "row",
+        [row for row in TABLE if row.expected[ANONYMOUS] == 401 != row.expected["admin"]],
+        ids=lambda row: row.route,
+    )
+    def test_only_ones_own_sign_in_is_open(self, world: World, strict: Flask, row: Row) -> None:
+        """Nothing of the clinic is seen or changed before it is enrolled."""
+        path, body = row.asks(world)
+        caller = world.caller("admin", once=True)
+        answer = Caller(strict, caller.token).call(row.method, path, body)
+        if row.route.startswith(OWN_SIGN_IN):
+            assert answer.status_code == row.expected["admin"]
+        else:
+            assert (answer.status_code, answer.get_json()["code"]) == (403, "second_factor_required")
+
+
+OWN_SIGN_IN = (
+    "POST /api/v1/auth/logout",
+    "POST /api/v1/auth/step-up",
+    "GET /api/v1/me",
+    "POST /api/v1/me/",
+    "DELETE /api/v1/me/",
+)
+"""What a caller does about their own sign-in."""
 
 
 class TestAnotherOrganisation:
