@@ -16,6 +16,7 @@ from medical.identity import routes as identity
 from medical.identity import service as accounts
 from medical.identity.otp import SecondFactors
 from medical.identity.throttle import Throttle
+from medical.people import care_routes as care
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
@@ -32,6 +33,9 @@ BLUEPRINTS = (
     people.patients,
     people.clinicians,
     people.locations,
+    care.relationships,
+    care.glass,
+    care.explanations,
     scheduling.types,
     scheduling.availabilities,
     scheduling.slots,

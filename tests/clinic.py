@@ -165,6 +165,11 @@ class Clinic:
             db.session.commit()
         return patient, caller
 
+    def relate(self, patient: dict[str, Any], carer: Caller, **given: Any) -> dict[str, Any]:
+        """An assignment: from now on the carer sees the patient."""
+        body = {"user_id": carer.id, "origin": "assignment", "reason": "ward round"}
+        return self._made(f"/patients/{patient['id']}/care-relationships", body | given)
+
     def booking(self, patient: dict[str, Any], clinician: Caller, kind: dict[str, Any], start: str) -> dict[str, Any]:
         """The body of a booking."""
         return {

@@ -36,3 +36,45 @@ class ContactFieldsOnly(Forbidden):
 
     code, title = "contact_fields_only", "Contact details only"
     detail = "You may change email, phone and address; ask the clinic to change the rest."
+
+
+class OwnRecord(Forbidden):
+    """Staff see their own record as patients, not as staff."""
+
+    code, title = "own_record", "Your own record"
+    detail = "Your own record is open to you in the role of a patient, not as staff."
+
+
+class NotYours(Forbidden):
+    """Only care that one has oneself, by a visit or an assignment, can be given to a colleague."""
+
+    code, title = "not_yours", "Not yours to give"
+    detail = "You can give a colleague the care of patients you care for yourself, for 90 days at most."
+
+
+class ToOneself(Forbidden):
+    """Nobody gives themselves a relationship, or reviews what they did."""
+
+    code, title = "to_oneself", "Not for oneself"
+    detail = "Somebody else must do this for you."
+
+
+class NotACarer(Conflict):
+    """The user is not an active clinician or nurse."""
+
+    code, title = "not_a_carer", "Neither clinician nor nurse"
+    detail = "This user is not an active clinician or nurse."
+
+
+class CareEnded(Conflict):
+    """The relationship has ended already."""
+
+    code, title = "care_ended", "Care has ended"
+    detail = "This relationship has ended already."
+
+
+class AlreadyReviewed(Conflict):
+    """Somebody has reviewed this already."""
+
+    code, title = "already_reviewed", "Reviewed already"
+    detail = "Somebody has reviewed this already."

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Computed, Index, Sequence, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.identity.models import User
@@ -130,3 +130,67 @@ class PatientIdentifier(Tenant, Base):
         lazy="raise",
         primaryjoin="Patient.id == foreign(PatientIdentifier.patient_id)",
     )
+
+
+class CareRelationship(Tenant, Base):
+    """That somebody cares for a patient by assignment or referral; visits say the same by themselves."""
+
+    __tablename__ = "care_relationship"
+    __table_args__ = (
+        same_organization("care_relationship", "patient_id", "patient"),
+        same_organization("care_relationship", "user_id", "users"),
+        CheckConstraint("origin IN ('assignment', 'referral')", name="origin"),
+        CheckConstraint("ends_at > starts_at", name="times"),
+        CheckConstraint("created_by <> user_id", name="not_to_oneself"),
+        Index("ix_care_relationship_patient_id", "patient_id"),
+        Index("ix_care_relationship_user_id", "user_id"),
+    )
+
+    patient_id: Mapped[UUID]
+    user_id: Mapped[UUID] = mapped_column(comment="the clinician or nurse who cares")
+    origin: Mapped[str]
+    reason: Mapped[str]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None] = mapped_column(comment="null: until somebody ends it")
+    created_by: Mapped[UUID | None] = mapped_column(comment="null: the program itself")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[UUID | None]
+    end_reason: Mapped[str | None]
+
+
+class BreakGlassGrant(Tenant, Base):
+    """Sight of one patient for one user and an hour, without a relationship; somebody else reviews it."""
+
+    __tablename__ = "break_glass_grant"
+    __table_args__ = (
+        same_organization("break_glass_grant", "patient_id", "patient"),
+        same_organization("break_glass_grant", "user_id", "users"),
+        CheckConstraint("reason_code IN ('EMERGENCY', 'COVERAGE', 'PATIENT_REQUEST', 'OTHER')", name="reason_code"),
+        CheckConstraint("expires_at > starts_at", name="times"),
+        CheckConstraint("outcome IN ('justified', 'unjustified')", name="outcome"),
+        CheckConstraint("reviewed_by <> user_id", name="not_by_oneself"),
+        CheckConstraint("(reviewed_at IS NULL) = (outcome IS NULL)", name="reviewed"),
+        ExcludeConstraint(
+            ("user_id", "="),
+            ("patient_id", "="),
+            ("during", "&&"),
+            name="ex_break_glass_grant_user_id_patient_id_during",
+            using="gist",
+        ),
+        Index("ix_break_glass_grant_starts_at", "organization_id", "starts_at"),
+    )
+
+    patient_id: Mapped[UUID]
+    user_id: Mapped[UUID] = mapped_column(comment="who broke the glass")
+    reason_code: Mapped[str]
+    reason: Mapped[str]
+    starts_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    during: Mapped[Range[datetime]] = mapped_column(
+        TSTZRANGE, Computed("tstzrange(starts_at, expires_at)", persisted=True)
+    )
+    reviewed_at: Mapped[datetime | None]
+    reviewed_by: Mapped[UUID | None]
+    outcome: Mapped[str | None]
+    comment: Mapped[str | None]

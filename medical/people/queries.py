@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Float, Select, case, cast, exists, false, func, literal, or_, select, tuple_
+from sqlalchemy import Float, Select, case, cast, exists, false, func, literal, or_, select, text, tuple_
 from sqlalchemy.orm import joinedload, selectinload
 
 from medical.identity.models import OtpCredential, RoleGrant, User
@@ -15,8 +15,11 @@ from medical.people.models import Clinician, Location, Patient, PatientIdentifie
 from medical.platform.authz import Actor
 from medical.platform.db import db
 
-STAFF = frozenset({Role.ADMIN, Role.CLINICIAN, Role.NURSE, Role.RECEPTIONIST})
+DESK = frozenset({Role.ADMIN, Role.RECEPTIONIST, Role.SERVICE})
 """Roles that see the demographics of every patient of their organisation."""
+CARERS = frozenset({Role.CLINICIAN, Role.NURSE})
+"""Roles that see the patients they care for, and of others a minimal card."""
+STAFF = DESK | CARERS
 
 NAME_LIKE, SAME_NAME = 0.45, 0.5
 """Trigram similarity from which a name is found, and from which two people may be one."""
@@ -33,22 +36,80 @@ class PatientKey(Struct, frozen=True, array_like=True):
 
 
 def visible_patients(actor: Actor) -> Select[Patient]:
-    """The patients this actor may see: staff all of their organisation's, patients themselves."""
+    """The patients this actor may see: the desk all, who cares for patients theirs, patients themselves."""
     query = select(Patient)
-    if actor.roles & STAFF:
+    if actor.roles & DESK:
         return query
-    return query.where(Patient.user_id == actor.user_id)
+    return query.where(Patient.id.in_(select(func.seen_patients(actor.user_id))))
+
+
+class Card(Struct, frozen=True):
+    """As much of a patient as it takes to recognise them."""
+
+    id: UUID
+    mrn: str
+    given_name: str
+    family_name: str
+    birth_date: date
+    sex: str
+    version: int
+
+
+class Known(Struct, frozen=True):
+    """That a patient is of the organisation, and whose account is theirs."""
+
+    id: UUID
+    user_id: UUID | None
+
+
+KNOWN = text("SELECT id, user_id FROM patient_cards(:patient_id)")
+
+
+def known_patient(patient_id: UUID) -> Known | None:
+    """A patient of the organisation, whether or not the caller sees their record."""
+    row = db.session.execute(KNOWN, {"patient_id": patient_id}).first()
+    return Known(*row) if row else None
+
+
+CARDS = text(
+    """
+    SELECT id, mrn, given_name, family_name, birth_date, sex, version, rank
+    FROM search_patient_cards(:q, CAST(:likeness AS real))
+    WHERE CAST(:after AS uuid) IS NULL
+       OR (-rank, family_name COLLATE "C", given_name COLLATE "C", id)
+        > (CAST(:rank AS double precision), :family, :given, CAST(:after AS uuid))
+    ORDER BY -rank, family_name COLLATE "C", given_name COLLATE "C", id LIMIT :limit
+    """
+)
+
+
+def search_cards(q: str, limit: int, after: PatientKey | None) -> Sequence[tuple[Card, float]]:
+    """Cards of patients the caller does not see, by name, record number or birth date, in the order of patients."""
+    values = {
+        "q": q.strip(),
+        "likeness": NAME_LIKE,
+        "limit": limit + 1,
+        "after": after.id if after else None,
+        "rank": -after.rank if after else 0.0,
+        "family": after.family_name if after else "",
+        "given": after.given_name if after else "",
+    }
+    return [(Card(*row[:-1]), row.rank) for row in db.session.execute(CARDS, values)]
 
 
 def search_patients(
     actor: Actor, q: str | None, limit: int, after: PatientKey | None
 ) -> Sequence[tuple[Patient, float]]:
-    """Visible patients that fit ``q``, each with how well, one more than ``limit`` when more follow."""
+    """Visible patients that fit ``q``, each with how well, one more than ``limit`` when more follow.
+
+    Names of equal rank come in the order of their characters, as Python and `search_cards` have them.
+    """
     rank = _rank(q) if q else literal(0.0)
     query = visible_patients(actor).options(selectinload(Patient.identifiers)).add_columns(rank.label("rank"))
     if q:
         query = query.where(or_(_likeness(q) >= NAME_LIKE, _contains(q), _is_theirs(q)))
-    order = (-rank, Patient.family_name, Patient.given_name, Patient.id)
+    names = (Patient.family_name, Patient.given_name)
+    order = (-rank, *(name.collate("C") if q else name for name in names), Patient.id)
     if after:
         query = query.where(tuple_(*order) > (-after.rank, after.family_name, after.given_name, after.id))
     rows = db.session.execute(query.order_by(*order).limit(limit + 1)).all()

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from medical.identity.passwords import NewPassword
 from medical.people.models import Clinician, Location, Patient
+from medical.people.queries import Card
 from medical.platform import clock
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Email, Input, Output, Text, Version
@@ -153,7 +154,7 @@ class PatientQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class PatientOut(Output, frozen=True, kw_only=True):
-    """A patient."""
+    """A patient; of one whose record the caller does not see (`seen` is false) only what it takes to recognise them."""
 
     id: UUID
     mrn: str
@@ -165,11 +166,15 @@ class PatientOut(Output, frozen=True, kw_only=True):
     phone: str | None
     identifiers: list[Identifier]
     address: Address | None
+    seen: bool
     version: Version
 
     @classmethod
-    def of(cls, patient: Patient) -> "PatientOut":
+    def of(cls, patient: Patient | Card) -> "PatientOut":
         """The patient as callers see them."""
+        if isinstance(patient, Card):
+            values = {name: getattr(patient, name) for name in Card.__struct_fields__}
+            return cls(**values, email=None, phone=None, identifiers=[], address=None, seen=False)
         return cls(
             id=patient.id,
             mrn=patient.mrn,
@@ -181,6 +186,7 @@ class PatientOut(Output, frozen=True, kw_only=True):
             phone=patient.phone,
             identifiers=[Identifier(system=one.system, value=one.value) for one in patient.identifiers],
             address=Address(**patient.address) if patient.address else None,
+            seen=True,
             version=patient.version,
         )
 

@@ -24,12 +24,15 @@ from medical.people.errors import (
 )
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
 from medical.platform.authz import Actor
-from medical.platform.db import db, flush_or_raise
+from medical.platform.db import db, flush_or_raise, unattended
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 
 CONTACT_FIELDS = frozenset({"email", "phone", "address"})
 """What a patient may change about themselves."""
+
+SHORTEST_SEARCH = 2
+"""Characters from which patients one does not care for are found."""
 
 IDENTIFIER_TAKEN = {"uq_patient_identifier_organization_id_system_value": IdentifierTaken}
 
@@ -83,24 +86,29 @@ def register_patient(
     birth_date: date,
     **details: Any,
 ) -> Patient:
-    """A new patient of the organisation.
+    """A new patient of the organisation, whether or not who registers them will see them afterwards.
 
     Raises ``PossibleDuplicate`` with candidates unless ``confirm_new``, and ``IdentifierTaken``.
     """
-    if not confirm_new:
-        db.session.execute(ONE_AT_A_TIME, {"birth_date": str(birth_date)})
-        _ensure_new(given_name, family_name, birth_date, identifiers)
-    patient = Patient(
-        id=new_id(),
-        given_name=given_name,
-        family_name=family_name,
-        birth_date=birth_date,
-        identifiers=[PatientIdentifier(system=system, value=value) for system, value in identifiers],
-        **details,
-    )
+    with unattended():
+        if not confirm_new:
+            db.session.execute(ONE_AT_A_TIME, {"birth_date": str(birth_date)})
+            _ensure_new(given_name, family_name, birth_date, identifiers)
+        patient = _add_patient(
+            given_name=given_name,
+            family_name=family_name,
+            birth_date=birth_date,
+            identifiers=[PatientIdentifier(system=system, value=value) for system, value in identifiers],
+            **details,
+        )
+    audit.touch("patient", patient.id, patient_id=patient.id)
+    return patient
+
+
+def _add_patient(**values: Any) -> Patient:
+    patient = Patient(id=new_id(), **values)
     db.session.add(patient)
     flush_or_raise(IDENTIFIER_TAKEN)
-    audit.touch("patient", patient.id, patient_id=patient.id)
     return patient
 
 
@@ -119,9 +127,15 @@ def _ensure_new(given_name: str, family_name: str, birth_date: date, identifiers
 
 def search_patients(
     actor: Actor, q: str | None, limit: int, after: queries.PatientKey | None
-) -> Sequence[tuple[Patient, float]]:
-    """Patients the actor may see that fit ``q``, each with how well; best first."""
-    rows = queries.search_patients(actor, q, limit, after)
+) -> Sequence[tuple[Patient | queries.Card, float]]:
+    """Patients the actor may see that fit ``q``, each with how well; best first.
+
+    Who cares for patients also finds others, as cards.
+    """
+    rows: list[tuple[Patient | queries.Card, float]] = [*queries.search_patients(actor, q, limit, after)]
+    if q and not actor.roles & queries.DESK and len(q.strip()) >= SHORTEST_SEARCH:
+        rows += queries.search_cards(q, limit, after)
+        rows.sort(key=lambda row: (-row[1], row[0].family_name, row[0].given_name, row[0].id))
     for patient, _ in rows[:limit]:
         audit.touch("patient", patient.id, patient_id=patient.id)
     return rows
@@ -141,13 +155,23 @@ def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = F
     return patient
 
 
+def get_bookable_patient(actor: Actor, patient_id: UUID) -> queries.Known:
+    """A patient whom the actor may book: staff any of the organisation's, patients themselves. Raises ``NotFound``."""
+    audit.touch("patient", patient_id, patient_id=patient_id)
+    known = queries.known_patient(patient_id)
+    if known is None or not (actor.roles & queries.STAFF or known.user_id == actor.user_id):
+        raise NotFound
+    return known
+
+
 def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None, changes: Mapping[str, Any]) -> Patient:
     """Change a patient's details; patients themselves their contact details only.
 
     Raises ``NotFound``, ``ContactFieldsOnly``, ``Stale`` or ``IdentifierTaken``.
     """
     patient = get_visible_patient(actor, patient_id, identifiers=True, lock=True)
-    if not actor.roles & queries.STAFF and changes.keys() - CONTACT_FIELDS:
+    own = patient.user_id == actor.user_id and not actor.roles & queries.DESK
+    if own and changes.keys() - CONTACT_FIELDS:
         raise ContactFieldsOnly
     identity.ensure_version(patient.version, expected_version)
     for name, value in changes.items():

@@ -40,9 +40,19 @@ def use_policy(table: Mapping[str, frozenset[str]]) -> None:
     _permissions_of_role.update(table)
 
 
+def permissions_of(role: str) -> frozenset[str]:
+    """What a role allows."""
+    return _permissions_of_role.get(role, frozenset())
+
+
+def known_permissions() -> frozenset[str]:
+    """Every permission that some role has."""
+    return frozenset().union(*_permissions_of_role.values())
+
+
 def permissions(actor: Actor) -> frozenset[str]:
     """Everything the actor's roles allow together, within the scopes of the sign-in."""
-    allowed: frozenset[str] = frozenset().union(*(_permissions_of_role.get(role, frozenset()) for role in actor.roles))
+    allowed: frozenset[str] = frozenset().union(*map(permissions_of, actor.roles))
     return allowed if actor.scopes is None else allowed & actor.scopes
 
 
@@ -50,7 +60,7 @@ def holds(actor: Actor, permission: str) -> bool:
     """Whether any of the actor's roles allows ``permission``, and the scopes of the sign-in do."""
     if actor.scopes is not None and permission not in actor.scopes:
         return False
-    return any(permission in _permissions_of_role.get(role, frozenset()) for role in actor.roles)
+    return any(permission in permissions_of(role) for role in actor.roles)
 
 
 def ensure_holds(actor: Actor, permission: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -156,6 +156,21 @@ def scoped(scope: Scope) -> Iterator[None]:
         yield
     finally:
         _scope.reset(token)
+
+
+@contextmanager
+def unattended() -> Iterator[None]:
+    """Work for the present organisation as the program itself inside the block: sight does not bind it."""
+    before = _scope.get()
+    if before is None:
+        raise LookupError("there is no organisation to work for")
+    enter(replace(before, user_id=None))
+    try:
+        yield
+    except BaseException:
+        _scope.set(before)  # the transaction is over, and the next one begins with it
+        raise
+    enter(before)
 
 
 def scope_organization() -> UUID | None:

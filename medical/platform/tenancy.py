@@ -15,3 +15,20 @@ def guard(table: str, privileges: str) -> None:
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY organization ON {table} USING (organization_id = (SELECT current_organization()))")
+
+
+def guard_sight(table: str, condition: str) -> None:
+    """Beside the organisation's policy: which of its rows a caller may see and change; all it may add."""
+    op.execute(f"CREATE POLICY sight ON {table} AS RESTRICTIVE USING ({condition}) WITH CHECK (true)")
+
+
+def guard_function(signature: str) -> None:
+    """Let the application's role call a function, and nobody else who does not own it."""
+    op.execute(f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {APP_ROLE}")
+
+
+def guard_columns(table: str, columns: str) -> None:
+    """Let the application's role update only ``columns`` of a table."""
+    op.execute(f"REVOKE UPDATE ON {table} FROM {APP_ROLE}")
+    op.execute(f"GRANT UPDATE ({columns}) ON {table} TO {APP_ROLE}")

@@ -15,7 +15,7 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, ExcludeConstraint, Range
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
 
 from medical.identity.models import User
 from medical.people.models import ZONE_KNOWN
@@ -98,7 +98,11 @@ class Availability(Tenant, Base):
 
 
 class Appointment(Tenant, Base):
-    """A patient, a clinician, a time. Never deleted; each change leaves an event (a trigger writes it)."""
+    """A patient, a clinician, a time. Never deleted; each change leaves an event (a trigger writes it).
+
+    Who booked it, since when it gives sight of the patient, and when it was released: another trigger
+    writes that, whoever changes the row (migration 0006).
+    """
 
     __tablename__ = "appointment"
     __table_args__ = (
@@ -112,6 +116,7 @@ class Appointment(Tenant, Base):
         Index("ix_appointment_organization_id_start_at", "organization_id", "start_at", "id"),
         Index("ix_appointment_clinician_id_start_at", "clinician_id", "start_at"),
         Index("ix_appointment_patient_id_start_at", "patient_id", "start_at"),
+        Index("ix_appointment_created_by", "created_by"),
     )
 
     patient_id: Mapped[UUID]
@@ -130,6 +135,13 @@ class Appointment(Tenant, Base):
     status_reason: Mapped[str | None] = mapped_column(comment="why it was cancelled or moved")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[UUID | None] = mapped_column(comment="who booked it")
+    care_from: Mapped[datetime | None] = mapped_column(
+        comment="since when it gives its clinician sight of the patient; null: they booked it themselves"
+    )
+    released_at: Mapped[datetime | None] = mapped_column(comment="when it was cancelled or missed")
+    reason_seen: Mapped[bool] = query_expression()
+    """Whether the caller may know why the patient comes."""
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
@@ -150,6 +162,8 @@ class AppointmentEvent(Owned, Base):
     actor_id: Mapped[UUID | None]
     request_id: Mapped[str | None]
     occurred_at: Mapped[datetime]
+    reason_seen = False
+    """Whether the caller may know why; set by who reads the history."""
 
 
 class Allocation(Owned, Base):

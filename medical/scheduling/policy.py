@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from medical.identity.permissions import Role
-from medical.people.models import Patient
 from medical.platform.authz import Actor
 from medical.scheduling.errors import InvalidTransition, NotYourDiary
 from medical.scheduling.models import Status
@@ -29,13 +28,13 @@ def ensure_can_move(status: str, to: Status) -> None:
         raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
 
 
-def ensure_can_book(actor: Actor, patient: Patient, clinician_id: UUID) -> None:
-    """Raise ``NotYourDiary`` unless the actor may book this patient with this clinician."""
+def ensure_can_book(actor: Actor, patient_user_id: UUID | None, clinician_id: UUID) -> None:
+    """Raise ``NotYourDiary`` unless the actor may book the patient of this account with this clinician."""
     if actor.roles & DESK:
         return
     if Role.CLINICIAN in actor.roles and clinician_id == actor.user_id:
         return
-    if Role.PATIENT in actor.roles and patient.user_id == actor.user_id:
+    if Role.PATIENT in actor.roles and patient_user_id == actor.user_id:
         return
     raise NotYourDiary
 

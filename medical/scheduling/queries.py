@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, false, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, false, func, or_, select, tuple_
+from sqlalchemy.orm import with_expression
 
 from medical.identity.permissions import Role
-from medical.people.models import Patient
 from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
@@ -15,16 +15,22 @@ from medical.scheduling.permissions import DESK
 
 
 def visible_appointments(actor: Actor) -> Select[Appointment]:
-    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own."""
+    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own.
+
+    Why the patient comes shows only to whoever sees the patient's record as patient or carer, and who wrote it.
+    """
+    knows = or_(
+        Appointment.created_by == actor.user_id, Appointment.patient_id.in_(select(func.seen_patients(actor.user_id)))
+    )
+    query = select(Appointment).options(with_expression(Appointment.reason_seen, knows))
     if actor.roles & DESK:
-        return select(Appointment)
+        return query
     seen: list[ColumnElement[bool]] = [false()]
     if Role.CLINICIAN in actor.roles:
         seen.append(Appointment.clinician_id == actor.user_id)
     if Role.PATIENT in actor.roles:
-        own = select(Patient.id).where(Patient.user_id == actor.user_id)
-        seen.append(Appointment.patient_id.in_(own))
-    return select(Appointment).where(or_(*seen))
+        seen.append(Appointment.patient_id.in_(select(func.own_patients(actor.user_id))))
+    return query.where(or_(*seen))
 
 
 def list_appointments(

@@ -225,7 +225,10 @@ class AppointmentQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class AppointmentOut(Output, frozen=True, kw_only=True):
-    """An appointment; `status_reason` says why it was cancelled or moved."""
+    """An appointment; `status_reason` says why it was cancelled or moved.
+
+    `reason` is null for callers who neither care for the patient nor booked it.
+    """
 
     id: UUID
     status: Status
@@ -251,7 +254,7 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
             location_id=appointment.location_id,
             start=_utc(appointment.start_at),
             end=_utc(appointment.end_at),
-            reason=appointment.reason,
+            reason=appointment.reason if appointment.reason_seen else None,
             status_reason=appointment.status_reason,
             version=appointment.version,
         )
@@ -278,7 +281,7 @@ class AppointmentEventOut(Output, frozen=True, kw_only=True):
             clinician_id=event.clinician_id,
             start=event.start_at,
             end=event.end_at,
-            reason=event.reason,
+            reason=event.reason if event.reason_seen else None,
             actor_id=event.actor_id,
             occurred_at=event.occurred_at,
         )

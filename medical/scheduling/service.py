@@ -7,6 +7,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
+from sqlalchemy.orm.attributes import set_committed_value
 
 from medical.audit import service as audit
 from medical.identity.service import ensure_version
@@ -176,8 +177,8 @@ def book(
     Raises ``NotFound``, ``NotYourDiary``, ``TooSoon``, ``BeyondHorizon``, ``OutsideAvailability``,
     ``SlotTaken`` or ``PatientBusy``.
     """
-    patient = people.get_visible_patient(actor, patient_id)
-    policy.ensure_can_book(actor, patient, clinician_id)
+    patient = people.get_bookable_patient(actor, patient_id)
+    policy.ensure_can_book(actor, patient.user_id, clinician_id)
     place = _place(appointment_type_id, clinician_id, location_id, start)
     appointment = Appointment(
         id=new_id(),
@@ -185,7 +186,9 @@ def book(
         appointment_type_id=appointment_type_id,
         status=Status.BOOKED,
         reason=reason,
+        created_by=actor.user_id,
     )
+    appointment.reason_seen = True
     _put(appointment, clinician_id, start, place)
     claims.claim(
         appointment_id=appointment.id,
@@ -219,8 +222,8 @@ def reschedule(
     policy.ensure_can_move(appointment.status, Status.BOOKED)
     old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
     if new_clinician_id != old_clinician_id:
-        patient = people.get_visible_patient(actor, appointment.patient_id)
-        policy.ensure_can_book(actor, patient, new_clinician_id)
+        patient = people.get_bookable_patient(actor, appointment.patient_id)
+        policy.ensure_can_book(actor, patient.user_id, new_clinician_id)
     place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start)
     claims.move(
         appointment_id=appointment.id,
@@ -232,7 +235,7 @@ def reschedule(
     )
     _put(appointment, new_clinician_id, start, place)
     appointment.status_reason = reason
-    db.session.flush()
+    _flush(appointment)
     return appointment
 
 
@@ -267,6 +270,13 @@ def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: A
     appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
 
 
+def _flush(appointment: Appointment) -> None:
+    """Write a change; an UPDATE makes SQLAlchemy forget what was selected beside the columns."""
+    seen = appointment.reason_seen
+    db.session.flush()
+    set_committed_value(appointment, "reason_seen", seen)
+
+
 def list_appointments(actor: Actor, *, limit: int, **filters: Any) -> Sequence[Appointment]:
     """Visible appointments that fit all that is given, by start and id, one more than ``limit`` if more follow."""
     rows = queries.list_appointments(actor, limit=limit, **filters)
@@ -296,7 +306,7 @@ def change_status(
     ensure_version(appointment.version, expected_version)
     policy.ensure_can_move(appointment.status, to)
     appointment.status, appointment.status_reason = to, reason
-    db.session.flush()
+    _flush(appointment)
     if to in policy.RELEASING:
         claims.release(appointment.id)
     return appointment
@@ -304,5 +314,8 @@ def change_status(
 
 def history(actor: Actor, appointment_id: UUID, limit: int, after: int | None) -> Sequence[AppointmentEvent]:
     """What became of an appointment, oldest first. Raises ``NotFound``."""
-    get_appointment(actor, appointment_id)
-    return queries.history(appointment_id, limit, after)
+    appointment = get_appointment(actor, appointment_id)
+    events = queries.history(appointment_id, limit, after)
+    for event in events:
+        event.reason_seen = appointment.reason_seen or event.actor_id == actor.user_id
+    return events

@@ -17,11 +17,12 @@ from medical.config import Mode
 from medical.identity.permissions import Role
 from medical.platform.db import db
 from medical.platform.http import declared_routes
-from tests.clinic import PASSWORD, Caller, Clinic, second_factor
+from tests.clinic import PASSWORD, Caller, Clinic, day_after, second_factor
 from tests.conftest import SECRET
 
 ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
 ANONYMOUS = "anonymous"
+STAFF = [role for role in Role if role is not Role.PATIENT]
 
 
 class World:
@@ -46,6 +47,8 @@ class World:
             if role not in (Role.CLINICIAN, Role.PATIENT)
         }
         self.availability = self.clinic.hours(self.doctor)
+        for carer in (self.doctor, self.callers[Role.NURSE]):
+            self.clinic.relate(self.patient, carer)
         self.account = self.clinic.user(
             Role.NURSE, email=f"known{next(self.numbers)}@access.example", password=PASSWORD
         )
@@ -90,6 +93,19 @@ class World:
             assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}").status_code == 200
         return str(made["id"])
 
+    def relationship(self) -> str:
+        """The id of a relationship of the doctor and the patient."""
+        return str(self.clinic.relate(self.patient, self.doctor)["id"])
+
+    def stranger(self) -> dict[str, Any]:
+        """A patient whom nobody cares for."""
+        return self.clinic.patient()
+
+    def broken_glass(self) -> str:
+        """The id of a grant that waits for a review."""
+        nurse, patient = self.clinic.user(Role.NURSE), self.stranger()
+        return str(nurse.post(f"/patients/{patient['id']}/break-glass", GLASS).get_json()["id"])
+
     def hours(self) -> str:
         """The id of new weekly hours, which overlap nothing that is booked."""
         return str(self.clinic.hours(self.doctor, start_time="20:00", end_time="21:00")["id"])
@@ -123,6 +139,7 @@ class Row:
 
 
 PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
+GLASS = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
 HOURS = {"weekdays": [1], "start_time": "20:00", "end_time": "21:00"}
 
 
@@ -195,6 +212,23 @@ TABLE = [
     Row("PATCH /api/v1/patients/{patient_id}",               "200 200 200 200 200 403 403 401",
         lambda w: (f"/patients/{w.patient['id']}", {"phone": "+49 30 901820"})),
 
+    Row("POST /api/v1/patients/{patient_id}/care-relationships", "201 201 403 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/care-relationships",
+                   {"user_id": w.user(), "origin": "referral", "reason": "second opinion", "ends_at": day_after(30)})),
+    Row("GET /api/v1/patients/{patient_id}/care-relationships", "200 200 200 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/care-relationships", None)),
+    Row("POST /api/v1/patients/{patient_id}/care-relationships/{relationship_id}/end",
+                                                             "200 200 403 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/care-relationships/{w.relationship()}/end", {"reason": "healed"})),
+    Row("POST /api/v1/patients/{patient_id}/break-glass",    "403 201 201 403 403 403 403 401",
+        lambda w: (f"/patients/{w.stranger()['id']}/break-glass", GLASS)),
+    Row("GET /api/v1/break-glass/reviews",                   "403 200 403 403 403 200 403 401",
+        plain("/break-glass/reviews")),
+    Row("POST /api/v1/break-glass/{grant_id}/review",        "403 200 403 403 403 200 403 401",
+        lambda w: (f"/break-glass/{w.broken_glass()}/review", {"outcome": "justified", "comment": "it was"})),
+    Row("GET /api/v1/access/explain",                        "200 403 403 403 403 200 403 401",
+        lambda w: (f"/access/explain?user_id={w.doctor.id}&permission=patient:read", None)),
+
     Row("POST /api/v1/appointment-types",                    "201 403 403 403 403 403 403 401",
         lambda w: ("/appointment-types", {"name": f"Kind {w.number()}", "duration_minutes": 15})),
     Row("GET /api/v1/appointment-types",                     "200 200 200 200 200 403 403 401",
@@ -261,8 +295,8 @@ def world(app: Flask, open_clinic: Clinic) -> World:
 
 @pytest.fixture(scope="module")
 def stranger(app: Flask) -> Caller:
-    """An administrator, elsewhere."""
-    return Clinic(app).admin
+    """Somebody who may do everything, elsewhere."""
+    return Clinic(app).user(*STAFF)
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +395,7 @@ class TestSecondFactorDue:
     def test_only_ones_own_sign_in_is_open(self, world: World, strict: Flask, row: Row) -> None:
         """Nothing of the clinic is seen or changed before it is enrolled."""
         path, body = row.asks(world)
-        caller = world.caller("admin", once=True)
+        caller = world.clinic.user(*STAFF, password=PASSWORD)
         answer = Caller(strict, caller.token).call(row.method, path, body)
         if row.route.startswith(OWN_SIGN_IN):
             assert answer.status_code == row.expected["admin"]

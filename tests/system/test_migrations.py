@@ -188,10 +188,20 @@ class TestByHand:
         """These, and no others."""
         found = catalog(migrated)
         assert names(found, "function") == {
+            "care(uuid)",
+            "caller_id()",
             "current_organization()",
+            "has_role(uuid,text[])",
             "local_to_instant(timestamp without time zone,text)",
+            "note_care()",
+            "own_patients(uuid)",
+            "patient_cards(uuid)",
             "record_appointment_event()",
             "search_key(text)",
+            "search_patient_cards(text,real)",
+            "seen_patients(uuid)",
+            "sees_every_patient(uuid)",
+            "unbound()",
         }
         assert names(found, "extension") == {"btree_gist", "pg_trgm", "plpgsql", "unaccent"}
 

@@ -68,6 +68,7 @@ def _seed() -> None:
     doctors, types = clinic.add_staff(), clinic.add_types()
     clinic.add_hours(doctors, types)
     patient_ids = clinic.add_patients()
+    clinic.add_ward(patient_ids)
     appointments = diary.fill(types, doctors, patient_ids)
     audit.touch("organization", organization_id)
     audit.record(Action.ORGANIZATION_SEEDED, "success")

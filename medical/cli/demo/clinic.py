@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 from medical.identity.models import RoleGrant, User
 from medical.identity.passwords import hash_password
 from medical.identity.permissions import Role
-from medical.people.models import Clinician, Location, Patient, PatientIdentifier
+from medical.people.models import CareRelationship, Clinician, Location, Patient, PatientIdentifier
 from medical.platform import clock
 from medical.platform.db import db
 from medical.platform.ids import new_id
@@ -113,6 +113,10 @@ ACCOUNTS = {
     Role.SERVICE: ("Laboratory", "Interface"),
 }
 """Who can sign in: one account for each role. Clinician and patient are one of the doctors and of the patients."""
+
+
+WARD = 20
+"""How many patients the nurse cares for."""
 
 
 def email_of(role: Role) -> str:
@@ -218,6 +222,23 @@ def add_patients() -> list[UUID]:
     db.session.execute(insert(Patient), rows)
     db.session.execute(insert(PatientIdentifier), identifiers)
     return [person["id"] for person in people if "deceased" not in person]
+
+
+def add_ward(patient_ids: Sequence[UUID]) -> None:
+    """Give the nurse the care of some patients; clinicians have theirs by their visits."""
+    nurse_id = db.session.scalars(select(User.id).where(User.email == email_of(Role.NURSE))).one()
+    rows = [
+        {
+            "id": new_id(),
+            "patient_id": patient_id,
+            "user_id": nurse_id,
+            "origin": "assignment",
+            "reason": "ward round",
+            "starts_at": clock.now(),
+        }
+        for patient_id in patient_ids[:WARD]
+    ]
+    db.session.execute(insert(CareRelationship), rows)
 
 
 def known_patients() -> list[Row]:
