@@ -12,11 +12,13 @@ from medical import access
 from medical.audit import service as audit
 from medical.config import Settings
 from medical.identity import keys
+from medical.identity import organization_routes as organization
 from medical.identity import routes as identity
 from medical.identity import service as accounts
 from medical.identity.otp import SecondFactors
 from medical.identity.throttle import Throttle
 from medical.people import care_routes as care
+from medical.people import proxy_routes as proxies
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
@@ -29,6 +31,7 @@ BLUEPRINTS = (
     identity.auth,
     identity.own,
     identity.users,
+    organization.bp,
     people.me,
     people.patients,
     people.clinicians,
@@ -36,6 +39,8 @@ BLUEPRINTS = (
     care.relationships,
     care.glass,
     care.explanations,
+    proxies.of_patient,
+    proxies.own,
     scheduling.types,
     scheduling.availabilities,
     scheduling.slots,

@@ -170,6 +170,11 @@ class Clinic:
         body = {"user_id": carer.id, "origin": "assignment", "reason": "ward round"}
         return self._made(f"/patients/{patient['id']}/care-relationships", body | given)
 
+    def propose_proxy(self, patient: dict[str, Any], somebody: Caller) -> dict[str, Any]:
+        """A parent of the patient, who waits for approval."""
+        body = {"user_id": somebody.id, "basis": "parent", "scopes": ["record", "appointments"]}
+        return self._made(f"/patients/{patient['id']}/proxies", body | {"proof": "birth certificate"})
+
     def booking(self, patient: dict[str, Any], clinician: Caller, kind: dict[str, Any], start: str) -> dict[str, Any]:
         """The body of a booking."""
         return {

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Double,
     Index,
     LargeBinary,
+    SmallInteger,
     Text,
     UniqueConstraint,
     false,
@@ -38,12 +39,23 @@ class Organization(Base):
             unique=True,
             postgresql_where=text("self_registration"),
         ),
+        CheckConstraint("proxy_age_limit BETWEEN 0 AND 25", name="proxy_age_limit"),
+        CheckConstraint("(timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL", name="time_zone"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)
+    time_zone: Mapped[str] = mapped_column(server_default="UTC", comment="where its days begin and end")
+    proxy_age_limit: Mapped[int] = mapped_column(
+        SmallInteger,
+        server_default="16",
+        comment="years of age from which a parent or guardian no longer acts for a patient",
+    )
+    version: Mapped[int] = mapped_column(server_default="1", default=1)
     self_registration: Mapped[bool] = mapped_column(comment="where people who register themselves go; one at most")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
 
 class User(Tenant, Base):

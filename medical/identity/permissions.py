@@ -18,6 +18,9 @@ class Role(StrEnum):
 class Permission(StrEnum):
     """Acts on accounts and sign-ins."""
 
+    ORGANIZATION_READ = "organization:read"
+    ORGANIZATION_UPDATE = "organization:update"
+    """Set what the clinic sets for itself."""
     SESSION_OWN = "session:own"
     """See who one is signed in as, and sign out."""
     USER_ASSIGN_ROLE = "user:assign-role"

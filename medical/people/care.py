@@ -219,6 +219,12 @@ SIGHT = text(
     " :patient_id IN (SELECT seen_patients(:user_id)) AS seen"
 )
 
+PROXIES = text(
+    "SELECT id, basis, starts_at, ends_at, revoked_at IS NULL AND :patient_id IN"
+    " (SELECT proxied_patients(:user_id, 'record')) AS live FROM patient_proxy"
+    " WHERE user_id = :user_id AND patient_id = :patient_id ORDER BY proposed_at DESC, id"
+)
+
 
 def explain_access(user_id: UUID, permission: str, patient_id: UUID | None) -> tuple[bool, list[Link]]:
     """Whether a user may use a permission, on a patient if one is given, and each thing that decides it.
@@ -256,6 +262,9 @@ def _explain_sight(user_id: UUID, patient_id: UUID) -> tuple[bool, list[Link]]:
         links.append(Link("organization", True, "a role of theirs sees the demographics of every patient"))
     if sight.own:
         links.append(Link("own", True, "it is their own record"))
+    for row in db.session.execute(PROXIES, values):
+        detail = f"acts for the patient by {row.basis}: {'holds now' if row.live else 'does not hold now'}"
+        links.append(Link("proxy", row.live, detail, row.id, row.starts_at, row.ends_at))
     for row in db.session.execute(LIVE, values):
         detail = f"{row.origin}: {'holds now' if row.live else 'does not hold now'}"
         links.append(Link(row.kind, row.live and sight.seen, detail, row.source_id, row.starts_at, row.ends_at))

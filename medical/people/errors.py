@@ -73,6 +73,41 @@ class CareEnded(Conflict):
     detail = "This relationship has ended already."
 
 
+class TooYoung(Forbidden):
+    """The clinic's age limit says from when patients decide themselves."""
+
+    code, title = "too_young", "Too young"
+    detail = "Patients below the clinic's age limit do not name who acts for them; ask the clinic."
+
+
+class NoPatientAccount(Conflict):
+    """Who acts for a patient does so with a patient's account."""
+
+    code, title = "no_patient_account", "No patient's account"
+    detail = "This user has no active account with the role of a patient."
+
+
+class SharedContact(Conflict):
+    """What is sent to a child must not reach its parents' account."""
+
+    code, title = "shared_contact", "Shared contact"
+    detail = "The patient and who acts for them have the same email; give the patient one of their own, or none."
+
+
+class ProxyExists(Conflict):
+    """This user acts for the patient already, or is proposed to."""
+
+    code, title = "proxy_exists", "Proxy exists"
+    detail = "This user acts for the patient already, or waits for approval."
+
+
+class ProxyDecided(Conflict):
+    """It has been approved or revoked already."""
+
+    code, title = "proxy_decided", "Decided already"
+    detail = "This has been approved or revoked already."
+
+
 class AlreadyReviewed(Conflict):
     """Somebody has reviewed this already."""
 

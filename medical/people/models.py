@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Computed, Index, Sequence, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT, TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.identity.models import User
@@ -157,6 +157,45 @@ class CareRelationship(Tenant, Base):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[UUID | None]
     end_reason: Mapped[str | None]
+
+
+class PatientProxy(Tenant, Base):
+    """That somebody acts for a patient: a parent, a guardian, whoever a court or the patient named."""
+
+    __tablename__ = "patient_proxy"
+    __table_args__ = (
+        same_organization("patient_proxy", "patient_id", "patient"),
+        same_organization("patient_proxy", "user_id", "users"),
+        CheckConstraint("basis IN ('parent', 'guardian', 'incapacity', 'consent')", name="basis"),
+        CheckConstraint("scopes <@ ARRAY['record', 'appointments'] AND scopes <> '{}'", name="scopes"),
+        CheckConstraint("basis = 'consent' OR proof IS NOT NULL", name="proof"),
+        CheckConstraint("ends_at > starts_at", name="times"),
+        CheckConstraint("basis = 'consent' OR approved_by <> proposed_by", name="second_person"),
+        CheckConstraint("(approved_at IS NULL) = (approved_by IS NULL)", name="approved"),
+        Index("ix_patient_proxy_user_id", "user_id"),
+        Index(
+            "uq_patient_proxy_patient_id_user_id",
+            "patient_id",
+            "user_id",
+            unique=True,
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
+
+    patient_id: Mapped[UUID]
+    user_id: Mapped[UUID] = mapped_column(comment="who acts for the patient")
+    basis: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
+    proof: Mapped[str | None] = mapped_column(comment="where the document is that shows it")
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None] = mapped_column(comment="null: until somebody revokes it")
+    proposed_by: Mapped[UUID]
+    proposed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    approved_by: Mapped[UUID | None]
+    approved_at: Mapped[datetime | None] = mapped_column(comment="null: it gives nothing yet")
+    revoked_by: Mapped[UUID | None]
+    revoked_at: Mapped[datetime | None]
+    revoke_reason: Mapped[str | None]
 
 
 class BreakGlassGrant(Tenant, Base):

@@ -56,19 +56,30 @@ class Card(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """That a patient is of the organisation, and whose account is theirs."""
+    """That a patient is of the organisation, whose account is theirs, and whether the caller speaks for them."""
 
     id: UUID
     user_id: UUID | None
+    spoken_for: bool
+    """By themselves, or by a proxy whose scope is appointments."""
 
 
-KNOWN = text("SELECT id, user_id FROM patient_cards(:patient_id)")
+KNOWN = text(
+    "SELECT id, user_id, id IN (SELECT own_patients(caller_id()))"
+    " OR id IN (SELECT proxied_patients(caller_id(), 'appointments')) FROM patient_cards(:patient_id)"
+)
+CARED = text("SELECT :patient_id IN (SELECT cared_patients(caller_id()))")
 
 
 def known_patient(patient_id: UUID) -> Known | None:
     """A patient of the organisation, whether or not the caller sees their record."""
     row = db.session.execute(KNOWN, {"patient_id": patient_id}).first()
     return Known(*row) if row else None
+
+
+def cares_for(patient_id: UUID) -> bool:
+    """Whether the caller cares for the patient now, as staff."""
+    return bool(db.session.scalar(CARED, {"patient_id": patient_id}))
 
 
 CARDS = text(

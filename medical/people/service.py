@@ -156,22 +156,25 @@ def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = F
 
 
 def get_bookable_patient(actor: Actor, patient_id: UUID) -> queries.Known:
-    """A patient whom the actor may book: staff any of the organisation's, patients themselves. Raises ``NotFound``."""
+    """A patient whom the actor may book: staff any of the organisation's, others whom they speak for.
+
+    Raises ``NotFound``.
+    """
     audit.touch("patient", patient_id, patient_id=patient_id)
     known = queries.known_patient(patient_id)
-    if known is None or not (actor.roles & queries.STAFF or known.user_id == actor.user_id):
+    if known is None or not (actor.roles & queries.STAFF or known.spoken_for):
         raise NotFound
     return known
 
 
 def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None, changes: Mapping[str, Any]) -> Patient:
-    """Change a patient's details; patients themselves their contact details only.
+    """Change a patient's details; patients and who acts for them contact details only.
 
     Raises ``NotFound``, ``ContactFieldsOnly``, ``Stale`` or ``IdentifierTaken``.
     """
     patient = get_visible_patient(actor, patient_id, identifiers=True, lock=True)
-    own = patient.user_id == actor.user_id and not actor.roles & queries.DESK
-    if own and changes.keys() - CONTACT_FIELDS:
+    beyond = changes.keys() - CONTACT_FIELDS
+    if beyond and not actor.roles & queries.DESK and not queries.cares_for(patient_id):
         raise ContactFieldsOnly
     identity.ensure_version(patient.version, expected_version)
     for name, value in changes.items():

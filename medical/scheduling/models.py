@@ -12,6 +12,7 @@ from sqlalchemy import (
     SmallInteger,
     UniqueConstraint,
     Uuid,
+    false,
     func,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, ExcludeConstraint, Range
@@ -139,6 +140,7 @@ class Appointment(Tenant, Base):
     care_from: Mapped[datetime | None] = mapped_column(
         comment="since when it gives its clinician sight of the patient; null: they booked it themselves"
     )
+    sensitive: Mapped[bool] = mapped_column(server_default=false(), default=False, comment="not for proxies")
     released_at: Mapped[datetime | None] = mapped_column(comment="when it was cancelled or missed")
     reason_seen: Mapped[bool] = query_expression()
     """Whether the caller may know why the patient comes."""

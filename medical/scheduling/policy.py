@@ -28,13 +28,13 @@ def ensure_can_move(status: str, to: Status) -> None:
         raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
 
 
-def ensure_can_book(actor: Actor, patient_user_id: UUID | None, clinician_id: UUID) -> None:
-    """Raise ``NotYourDiary`` unless the actor may book the patient of this account with this clinician."""
+def ensure_can_book(actor: Actor, spoken_for: bool, clinician_id: UUID) -> None:
+    """Raise ``NotYourDiary`` unless the actor, who may speak for the patient, may book them with this clinician."""
     if actor.roles & DESK:
         return
     if Role.CLINICIAN in actor.roles and clinician_id == actor.user_id:
         return
-    if Role.PATIENT in actor.roles and patient_user_id == actor.user_id:
+    if spoken_for:
         return
     raise NotYourDiary
 

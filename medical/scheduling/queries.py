@@ -15,7 +15,8 @@ from medical.scheduling.permissions import DESK
 
 
 def visible_appointments(actor: Actor) -> Select[Appointment]:
-    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own.
+    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own and
+    those of whom they act for, but for sensitive ones.
 
     Why the patient comes shows only to whoever sees the patient's record as patient or carer, and who wrote it.
     """
@@ -30,6 +31,8 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
         seen.append(Appointment.clinician_id == actor.user_id)
     if Role.PATIENT in actor.roles:
         seen.append(Appointment.patient_id.in_(select(func.own_patients(actor.user_id))))
+        proxied = select(func.proxied_patients(actor.user_id, "appointments"))
+        seen.append(~Appointment.sensitive & Appointment.patient_id.in_(proxied))
     return query.where(or_(*seen))
 
 

@@ -188,7 +188,10 @@ Minute = Annotated[Instant, Meta(extra={"check": _minute_problem})]
 
 
 class BookAppointment(Input, frozen=True, kw_only=True):
-    """A time with a clinician for a patient; the place matters only where hours at two sites overlap."""
+    """A time with a clinician for a patient; the place matters only where hours at two sites overlap.
+
+    A `sensitive` visit is not shown to who acts for the patient, such as a parent.
+    """
 
     patient_id: UUID
     clinician_id: UUID
@@ -196,6 +199,7 @@ class BookAppointment(Input, frozen=True, kw_only=True):
     start: Minute
     location_id: UUID | None = None
     reason: LongText | None = None
+    sensitive: bool = False
 
 
 class CancelAppointment(Input, frozen=True, kw_only=True):
@@ -240,6 +244,7 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
     end: Instant
     reason: str | None
     status_reason: str | None
+    sensitive: bool
     version: Version
 
     @classmethod
@@ -256,6 +261,7 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
             end=_utc(appointment.end_at),
             reason=appointment.reason if appointment.reason_seen else None,
             status_reason=appointment.status_reason,
+            sensitive=appointment.sensitive,
             version=appointment.version,
         )
 

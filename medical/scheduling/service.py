@@ -171,6 +171,7 @@ def book(
     start: datetime,
     location_id: UUID | None = None,
     reason: str | None = None,
+    sensitive: bool = False,
 ) -> Appointment:
     """Book a time with a clinician for a patient.
 
@@ -178,7 +179,7 @@ def book(
     ``SlotTaken`` or ``PatientBusy``.
     """
     patient = people.get_bookable_patient(actor, patient_id)
-    policy.ensure_can_book(actor, patient.user_id, clinician_id)
+    policy.ensure_can_book(actor, patient.spoken_for, clinician_id)
     place = _place(appointment_type_id, clinician_id, location_id, start)
     appointment = Appointment(
         id=new_id(),
@@ -186,6 +187,7 @@ def book(
         appointment_type_id=appointment_type_id,
         status=Status.BOOKED,
         reason=reason,
+        sensitive=sensitive,
         created_by=actor.user_id,
     )
     appointment.reason_seen = True
@@ -223,7 +225,7 @@ def reschedule(
     old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
     if new_clinician_id != old_clinician_id:
         patient = people.get_bookable_patient(actor, appointment.patient_id)
-        policy.ensure_can_book(actor, patient.user_id, new_clinician_id)
+        policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
     place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start)
     claims.move(
         appointment_id=appointment.id,

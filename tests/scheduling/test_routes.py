@@ -338,6 +338,7 @@ class TestBook:
             "start": day_after(3, "09:00"),
             "end": day_after(3, "09:30"),
             "status_reason": None,
+            "sensitive": False,
             "version": 1,
         }
         assert booked.headers["ETag"] == '"1"'

@@ -189,6 +189,7 @@ class TestByHand:
         found = catalog(migrated)
         assert names(found, "function") == {
             "care(uuid)",
+            "cared_patients(uuid)",
             "caller_id()",
             "current_organization()",
             "has_role(uuid,text[])",
@@ -196,6 +197,7 @@ class TestByHand:
             "note_care()",
             "own_patients(uuid)",
             "patient_cards(uuid)",
+            "proxied_patients(uuid,text)",
             "record_appointment_event()",
             "search_key(text)",
             "search_patient_cards(text,real)",

@@ -29,7 +29,15 @@ OF_THE_INSTALLATION = {"signing_key", "alembic_version", "sign_in_throttle"}
 """Tables that belong to no organisation."""
 APPENDED_TO = {"audit_event", "appointment_event"}
 """Histories: rows are added and read."""
-WITH_OWNERS_RIGHTS = {"care", "own_patients", "patient_cards", "search_patient_cards", "seen_patients"}
+WITH_OWNERS_RIGHTS = {
+    "care",
+    "cared_patients",
+    "own_patients",
+    "patient_cards",
+    "proxied_patients",
+    "search_patient_cards",
+    "seen_patients",
+}
 """What the policies of sight are made of, and the cards of patients whom somebody does not see."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -64,6 +72,7 @@ def furnished(clinic: Clinic) -> Clinic:
     booking = clinic.booking(patient, doctor, kind, day_after(7, "10:00"))
     assert clinic.admin.post("/appointments", booking, Idempotency_Key="one").status_code == 201
     clinic.relate(patient, doctor)
+    clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
     assert clinic.user(Role.NURSE).post(f"/patients/{patient['id']}/break-glass", glass).status_code == 201
     return clinic

@@ -62,6 +62,9 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/users",
     "DELETE /api/v1/availabilities/{availability_id}",
     "POST /api/v1/patients/{patient_id}/care-relationships/{relationship_id}/end",
+    "POST /api/v1/patients/{patient_id}/proxies",
+    "POST /api/v1/patients/{patient_id}/proxies/{proxy_id}/approve",
+    "POST /api/v1/patients/{patient_id}/proxies/{proxy_id}/revoke",
     "POST /api/v1/break-glass/{grant_id}/review",
     "GET /api/v1/access/explain",
 }
