@@ -4,3 +4,7 @@
 \getenv password MEDICAL_APP_PASSWORD
 CREATE ROLE medical_app
     LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'password';
+
+-- Their errors are the program's to log: PostgreSQL's messages quote values of patients.
+ALTER ROLE medical_app SET log_min_messages = fatal;
+ALTER ROLE medical_owner SET log_min_messages = fatal;

@@ -9,7 +9,7 @@ from medical.cli.database import provided
 from medical.cli.explain import explains
 from medical.config import Settings
 from medical.platform.errors import AppError
-from medical.platform.logging import configure, get_logger
+from medical.platform.logging import configure, get_logger, log_crashes
 from medical.platform.refusal import Refused
 
 PASSWORD = "MEDICAL_ADMIN_PASSWORD"  # noqa: S105  # the name of a variable
@@ -30,6 +30,7 @@ def create_admin(data: Path | None, email: str, given_name: str, family_name: st
         os.environ["MEDICAL_DATA"] = str(data)
     settings = Settings.load()
     configure(settings)
+    log_crashes()
     password = os.environ.get(PASSWORD) or click.prompt("Password", hide_input=True, confirmation_prompt=True)
     with provided(settings):
         _create(Settings.load(), email, password, given_name, family_name, organization)

@@ -29,8 +29,9 @@ def explained(event: str) -> Iterator[None]:
     except REFUSALS as error:
         refuse(event, str(error))
     except Exception as error:
-        log.critical("unexpected_error", exc_info=True)
-        refuse(event, f"unexpected {type(error).__name__}: {error}")
+        configure(_settings())
+        log.critical("unexpected_error", error=type(error).__name__, exc_info=error)
+        refuse(event, f"unexpected {type(error).__name__}: the line above says where")
 
 
 def explains(event: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

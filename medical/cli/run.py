@@ -19,7 +19,7 @@ from medical.cli.announce import Announcer
 from medical.cli.database import provided
 from medical.cli.explain import REFUSALS, explains
 from medical.config import ConfigurationError, Mode, Settings
-from medical.platform.logging import configure, get_logger
+from medical.platform.logging import configure, get_logger, log_crashes
 from medical.platform.postgres import EmbeddedPostgres, PostgresError, usable
 from medical.platform.processes import default_signals_in_children, in_child
 from medical.platform.server import Reservation, Server
@@ -43,6 +43,7 @@ def run(host: str, port: int, data: Path | None, workers: int | None, demo: bool
     with ended_by_signals():
         settings = settled(data, workers, demo)
         configure(settings)
+        log_crashes()
         log.info("starting", mode=settings.mode, host=host, port=port, data=str(settings.data))
         settings = checked(settings, host)
         reservation = Reservation(host, port)

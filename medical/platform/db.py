@@ -101,6 +101,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": CONNECT_SECONDS,
+        "hide_parameters": True,
     }
 
 

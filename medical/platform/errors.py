@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+PROBLEM = "application/problem+json"
+"""The media type of problem documents."""
+
 
 class FieldProblem(Struct, frozen=True):
     """One thing wrong with the input: where (a JSON Pointer, RFC 6901) and what."""

@@ -12,13 +12,12 @@ from werkzeug.routing import Rule
 
 from medical import __version__
 from medical.platform import errors
-from medical.platform.errors import AppError, Problem
+from medical.platform.errors import PROBLEM, AppError, Problem
 from medical.platform.http import JSON, Declaration, declared_routes, endpoint
 
 bp = Blueprint("docs", __name__, url_prefix="/api")
 
 REF = "#/components/schemas/{name}"
-PROBLEM = "application/problem+json"
 SCALARS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "string", "format": "uuid"},
     "int": {"type": "integer"},

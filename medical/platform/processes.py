@@ -85,4 +85,4 @@ def _report(pipe: Connection, work: Callable[..., Any], arguments: Any, refusals
         pipe.send((False, str(error)))
     except Exception as error:
         log.critical("unexpected_error", exc_info=True)
-        pipe.send((False, f"unexpected {type(error).__name__}: {error}"))
+        pipe.send((False, f"unexpected {type(error).__name__}: the line above says where"))

@@ -19,7 +19,7 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from medical.config import Settings
-from medical.platform.logging import configure, get_logger
+from medical.platform.logging import configure, get_logger, log_crashes
 from medical.platform.processes import end_with_parent
 from medical.platform.refusal import Refused
 
@@ -147,7 +147,15 @@ def metrics_folder() -> str:
 
 
 def load(create_app: Callable[[], Any]) -> Any:
-    """The application, in a worker process that leaves the terminal's signals to its parent."""
+    """The application, in a worker process that leaves the terminal's signals to its parent.
+
+    Ends the process when there is none: what is wrong is in the log.
+    """
     end_with_parent()
     configure(Settings.load())
-    return create_app()
+    log_crashes()
+    try:
+        return create_app()
+    except Exception as error:
+        log.critical("worker_failed", error=type(error).__name__, exc_info=error)
+        sys.exit(1)

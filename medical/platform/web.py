@@ -1,8 +1,9 @@
 """What every request gets, whatever its route: an id, a log line, metrics, safe headers, problems as answers."""
 
 import re
+import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from werkzeug.exceptions import NotFound as NoSuchPath
 
 from medical.config import Settings
 from medical.platform import db, errors, metrics
-from medical.platform.errors import AppError
+from medical.platform.errors import PROBLEM, AppError
 from medical.platform.ids import new_id
 from medical.platform.logging import get_logger
 from medical.platform.proxies import TrustedProxies
@@ -21,8 +22,12 @@ from medical.platform.wire import MAXIMUM_BODY
 
 log = get_logger(__name__)
 
+Environ = dict[str, Any]
+
 PORT = re.compile(r":[0-9]*$")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+REQUEST_ID_KEY = "medical.request_id"
+"""Where the request's id is kept for who stands outside of Flask."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -41,6 +46,8 @@ HEADERS = {
 def init_app(app: Flask, settings: Settings) -> None:
     """Give every request of ``app`` its frame."""
     app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]  # Flask's way
+    app.wsgi_app = Guard(app.wsgi_app)  # type: ignore[method-assign]  # as above
+    app.log_exception = _log_failure  # type: ignore[method-assign]  # Flask's own line quotes the path
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY + 1  # Werkzeug cuts off a body of unknown length there, silently
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.before_request(_begin)
@@ -53,9 +60,29 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.teardown_request(_leave)
 
 
+class Guard:
+    """A WSGI application that answers with a problem even where its frame fails: in a hook, at the end of a request."""
+
+    def __init__(self, application: Callable[[Environ, Any], Iterable[bytes]]) -> None:
+        self.application = application
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """The answer of the application, or that it has none."""
+        try:
+            return self.application(environ, start_response)
+        except Exception as error:
+            request_id = environ.get(REQUEST_ID_KEY) or str(new_id())
+            log.error("unhandled_error", error=type(error).__name__, exc_info=error, request_id=request_id)
+            body = AppError().document(request_id)
+            own = {"Content-Type": PROBLEM, "Content-Length": str(len(body)), "X-Request-ID": request_id}
+            start_response("500 Internal Server Error", list((HEADERS | own).items()), sys.exc_info())
+            return [body]
+
+
 def _begin() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
+    request.environ[REQUEST_ID_KEY] = g.request_id
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
@@ -100,7 +127,7 @@ def _refused(refusal: AppError) -> Response:
 def _answer(refusal: AppError) -> Response:
     g.code = refusal.code
     response = Response(refusal.document(g.request_id), status=refusal.status, headers=refusal.headers)
-    response.content_type = "application/problem+json"
+    response.content_type = PROBLEM
     return response
 
 
@@ -124,17 +151,15 @@ def _failed(error: Exception) -> Response:
     if refusal := db.refusal_of(error):
         log.warning("database_error", code=refusal.code, **_database_facts(error))
         return _answer(refusal)
-    log.error("unhandled_error", error=type(error).__name__, exc_info=_without_values(error))
+    _log_failure((type(error), error, error.__traceback__))
     return _answer(AppError())
+
+
+def _log_failure(failure: Any) -> None:
+    log.error("unhandled_error", error=failure[0].__name__, exc_info=failure)
 
 
 def _database_facts(error: Exception) -> dict[str, Any]:
     """The kind of a database error, without the values that its message may quote."""
     origin = getattr(error, "orig", None)
     return {"error": type(origin or error).__name__, "sqlstate": getattr(origin, "sqlstate", None)}
-
-
-def _without_values(error: Exception) -> tuple[type[BaseException], BaseException, Any]:
-    """The trace of ``error`` with its type but without its message, which may quote patients' data."""
-    bare = RuntimeError(f"{type(error).__module__}.{type(error).__qualname__} (message withheld)")
-    return RuntimeError, bare, error.__traceback__

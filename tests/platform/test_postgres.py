@@ -100,8 +100,13 @@ class TestStart:
             connection.execute("INSERT INTO secret VALUES ('Marked Patient')")
             with pytest.raises(psycopg.errors.UniqueViolation):
                 connection.execute("INSERT INTO secret VALUES ('Marked Patient')")
+            for url in (server.owner_url, server.app_url):
+                with pytest.raises(psycopg.errors.InvalidDatetimeFormat, match="Marked Patient"):
+                    ask(url, "SELECT 'Marked Patient'::date")
+            with pytest.raises(psycopg.errors.InvalidDatetimeFormat):
+                ask(server.superuser_url, "SELECT 'an error of an operator'::date")
         log = (data / "postgres.log").read_text()
-        assert 'unique constraint "one"' in log
+        assert "an error of an operator" in log
         assert "Marked Patient" not in log
 
     def test_a_second_start_keeps_what_is_there(self, data: Path) -> None:

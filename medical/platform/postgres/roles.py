@@ -18,8 +18,13 @@ SELECT 'GRANT {APP_LOGIN} TO {OWNER_LOGIN}'
  WHERE NOT pg_has_role('{OWNER_LOGIN}', '{APP_LOGIN}', 'MEMBER') \\gexec
 SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER_LOGIN}'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
+ALTER ROLE {OWNER_LOGIN} SET log_min_messages = fatal;
+ALTER ROLE {APP_LOGIN} SET log_min_messages = fatal;
 """  # noqa: S608  # made of the constants above
-"""The role that owns the schema and migrates it, the one that the web process works as, and their database."""
+"""The role that owns the schema and migrates it, the one that the web process works as, and their database.
+
+Their errors are the program's to log: PostgreSQL's messages quote values (`invalid input syntax for type date: …`).
+"""
 
 PASSWORDS = f"""
 ALTER ROLE {OWNER_LOGIN} PASSWORD :'secret';
