@@ -20,17 +20,49 @@ from medical.config import LogFormat, Settings
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 """What could end a line, colour a terminal, or show text in another order than it has."""
 
+
+def way_of(error: BaseException) -> str:
+    """The kinds of ``error`` and of what led to it, each with its way through the code, and no message of any."""
+    links: list[str] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        state = getattr(link, "sqlstate", None)
+        kind = f"{type(link).__module__}.{type(link).__qualname__}" + (f" (SQLSTATE {state})" if state else "")
+        links.append("".join(traceback.format_tb(link.__traceback__)) + kind)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "\nwhich came of\n".join(links)
+
+
+def _tell_way(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace the exception of a line by its way."""
+    given = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
+    if isinstance(error, BaseException):
+        event["exception"] = way_of(error)
+    event.pop("stack_info", None)
+    return event
+
+
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     structlog.stdlib.ExtraAdder(),
+    _tell_way,
 ]
 
 
 class Printer(logging.StreamHandler[Any]):
     """Writes lines to standard output; of one that cannot be written it says only that there was one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; libraries like to put exceptions into it, of which it names the kind."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(type(one).__name__ if isinstance(one, BaseException) else one for one in record.args)
+        return super().format(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Say so, without the values that logging itself would print."""
@@ -52,7 +84,7 @@ def configure(settings: Settings) -> None:
         renderers = [structlog.processors.JSONRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=SHARED,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _tell_way, *renderers],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler = Printer(sys.stdout)
     handler.setFormatter(formatter)
@@ -78,30 +110,6 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose lines carry ``name`` and whatever the request has bound."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
-
-
-def way_of(error: BaseException) -> str:
-    """The kinds of ``error`` and of what led to it, each with its way through the code, and no message of any."""
-    links: list[str] = []
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        state = getattr(link, "sqlstate", None)
-        kind = f"{type(link).__module__}.{type(link).__qualname__}" + (f" (SQLSTATE {state})" if state else "")
-        links.append("".join(traceback.format_tb(link.__traceback__)) + kind)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "\nwhich came of\n".join(links)
-
-
-def _tell_way(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace the exception of a line by its way."""
-    given = event.pop("exc_info", None)
-    error = given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given is True else given
-    if isinstance(error, BaseException):
-        event["exception"] = way_of(error)
-    event.pop("stack_info", None)
-    return event
 
 
 def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

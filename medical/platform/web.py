@@ -1,7 +1,6 @@
 """What every request gets, whatever its route: an id, a log line, metrics, safe headers, problems as answers."""
 
 import re
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -27,7 +26,7 @@ Environ = dict[str, Any]
 PORT = re.compile(r":[0-9]*$")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 REQUEST_ID_KEY = "medical.request_id"
-"""Where the request's id is kept for who stands outside of Flask."""
+"""Where the request's id is kept before Flask has the request."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -46,7 +45,7 @@ HEADERS = {
 def init_app(app: Flask, settings: Settings) -> None:
     """Give every request of ``app`` its frame."""
     app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]  # Flask's way
-    app.wsgi_app = Guard(app.wsgi_app)  # type: ignore[method-assign]  # as above
+    app.wsgi_app = Frame(app.wsgi_app)  # type: ignore[method-assign]  # as above
     app.log_exception = _log_failure  # type: ignore[method-assign]  # Flask's own line quotes the path
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY + 1  # Werkzeug cuts off a body of unknown length there, silently
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
@@ -60,32 +59,42 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.teardown_request(_leave)
 
 
-class Guard:
-    """A WSGI application that answers with a problem even where its frame fails: in a hook, at the end of a request."""
+class Frame:
+    """A WSGI application whose every answer has the safe headers and its request's id, even where Flask fails.
+
+    An answer counts once the request is over: an error in a hook, or while the request ends, is a problem too.
+    """
 
     def __init__(self, application: Callable[[Environ, Any], Iterable[bytes]]) -> None:
         self.application = application
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """The answer of the application, or that it has none."""
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        request_id = environ[REQUEST_ID_KEY] = given if REQUEST_ID.fullmatch(given) else str(new_id())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
         try:
-            return self.application(environ, start_response)
+            body = self.application(environ, lambda status, headers, _error=None: begun.append((status, headers)))
+            status, headers = begun[-1]
         except Exception as error:
-            request_id = environ.get(REQUEST_ID_KEY) or str(new_id())
-            log.error("unhandled_error", error=type(error).__name__, exc_info=error, request_id=request_id)
-            body = AppError().document(request_id)
-            own = {"Content-Type": PROBLEM, "Content-Length": str(len(body)), "X-Request-ID": request_id}
-            start_response("500 Internal Server Error", list((HEADERS | own).items()), sys.exc_info())
-            return [body]
+            log.error("unhandled_error", error=type(error).__name__, exc_info=error)
+            document = AppError().document(request_id)
+            status, headers = "500 Internal Server Error", [("Content-Type", PROBLEM)]
+            headers.append(("Content-Length", str(len(document))))
+            body = [document]
+        finally:
+            structlog.contextvars.clear_contextvars()
+        own = {name.lower() for name, _ in headers}
+        common = HEADERS | {"X-Request-ID": request_id}
+        start_response(status, headers + [(name, value) for name, value in common.items() if name.lower() not in own])
+        return body
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if REQUEST_ID.fullmatch(given) else str(new_id())
-    request.environ[REQUEST_ID_KEY] = g.request_id
+    g.request_id = request.environ[REQUEST_ID_KEY]
     g.started = time.perf_counter()
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
 
 def _ensure_host_is_among(names: Collection[str]) -> None:
@@ -95,9 +104,6 @@ def _ensure_host_is_among(names: Collection[str]) -> None:
 
 
 def _finish(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers["X-Request-ID"] = g.request_id
     route = request.url_rule.rule if request.url_rule else "unknown"
     seconds = time.perf_counter() - g.started
     metrics.observe(request.method, route, response.status_code, seconds)
@@ -116,7 +122,6 @@ def _finish(response: Response) -> Response:
 
 def _leave(_error: BaseException | None) -> None:
     db.enter(None)
-    structlog.contextvars.clear_contextvars()
 
 
 def _refused(refusal: AppError) -> Response:
@@ -143,6 +148,8 @@ def _http_error(error: HTTPException) -> Response:
         return _refused(refusal)
     if error.code and 400 <= error.code < 500:
         return _refused(errors.BadRequest())
+    if getattr(error, "original_exception", None):
+        return _answer(AppError())  # Flask has had it logged
     return _failed(error)
 
 
@@ -155,8 +162,8 @@ def _failed(error: Exception) -> Response:
     return _answer(AppError())
 
 
-def _log_failure(failure: Any) -> None:
-    log.error("unhandled_error", error=failure[0].__name__, exc_info=failure)
+def _log_failure(exc_info: Any) -> None:
+    log.error("unhandled_error", error=exc_info[0].__name__, exc_info=exc_info)
 
 
 def _database_facts(error: Exception) -> dict[str, Any]:
