@@ -124,6 +124,23 @@ class TestGuessing:
         later(60)
         assert login(email, PASSWORD).status_code == 200
 
+    def test_a_source_cannot_pass_for_another(
+        self, app: Flask, email: str, login: Callable[..., Any], later: Callable[[float], None]
+    ) -> None:
+        """HDR-04: where no proxy is trusted, an address that a caller writes is not theirs."""
+
+        def forged() -> Any:
+            number = next(numbers)
+            address = f"192.0.{number}.1"
+            headers = {"X-Forwarded-For": address, "X-Real-IP": address, "Forwarded": f"for={address}"}
+            body = {"email": f"{number}.{uuid4().hex}@example.org", "password": WRONG}
+            peer = {"REMOTE_ADDR": "198.51.100.7"}
+            return app.test_client().post("/api/v1/auth/login", json=body, headers=headers, environ_base=peer)
+
+        numbers = iter(range(51))
+        assert [forged().status_code for _ in range(51)] == [401] * 50 + [429]
+        assert login(email, PASSWORD).status_code == 429
+
     def test_a_success_forgets_the_failures(self, email: str, login: Callable[..., Any]) -> None:
         """Who mistypes now and then is never stopped, nor a network where many sign in."""
         for _ in range(3):
