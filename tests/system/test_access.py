@@ -23,6 +23,7 @@ from tests.conftest import SECRET
 ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
 ANONYMOUS = "anonymous"
 STAFF = [role for role in Role if role is not Role.PATIENT]
+NUMBERS = count(1)
 
 
 class World:
@@ -49,9 +50,7 @@ class World:
         self.availability = self.clinic.hours(self.doctor)
         for carer in (self.doctor, self.callers[Role.NURSE]):
             self.clinic.relate(self.patient, carer)
-        self.account = self.clinic.user(
-            Role.NURSE, email=f"known{next(self.numbers)}@access.example", password=PASSWORD
-        )
+        self.account = self.clinic.user(Role.NURSE, email=f"known{self.number()}@access.example", password=PASSWORD)
         self.email = self.clinic.email_of(self.account)
 
     def caller(self, role: str, *, once: bool = False) -> Caller:
@@ -73,8 +72,8 @@ class World:
         return user.id
 
     def number(self) -> int:
-        """Another number each time."""
-        return next(self.numbers)
+        """Another number each time, in every world: emails are unique."""
+        return next(NUMBERS)
 
     def free(self) -> str:
         """The start of a free time, another each time."""
