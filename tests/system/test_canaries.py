@@ -279,7 +279,7 @@ class TestCanaries:
                 channels.note(caller.call(method, path, body, headers))
             word = canaries.filled(Token)["token"]
             channels.note(caller.call(method, f"{path}/{word}?{word}={word}"))
-        assert {200, 201, 401, 403, 404, 409, 422} <= statuses
+        assert {200, 201, 401, 403, 409, 422} <= statuses
         assert len(canaries.of) > 300
         prove_read(channels, server)
         assert channels.leaks(canaries.of) == set()
