@@ -20,6 +20,8 @@ ORIENTATION = {
     People.LOCATION_READ,
 }
 ACCOUNTS = {
+    Account.SERVICE_CLIENT_MANAGE,
+    Account.SERVICE_CLIENT_READ,
     Account.USER_ASSIGN_ROLE,
     Account.USER_CREATE,
     Account.USER_DEACTIVATE,
@@ -74,13 +76,16 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         EVERYBODY, ORIENTATION, {People.PATIENT_READ, People.PATIENT_UPDATE}, PROXIES, BOOKING
     ),
     Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW),
-    Role.SERVICE: frozenset(EVERYBODY),
+    Role.SERVICE: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, MISSED),
 }
+"""What each role allows. Of a service client's it is the most: its token allows those of its scopes alone."""
 
 PUBLIC = {
     "auth.login",
     "auth.refresh",
     "me.register",
+    "oauth.issue_token",
+    "oauth.show_metadata",
     "health.live",
     "health.ready",
     "health.show_metrics",

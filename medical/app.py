@@ -11,6 +11,7 @@ from sqlalchemy.orm import configure_mappers
 from medical import access
 from medical.audit import service as audit
 from medical.config import Settings
+from medical.identity import client_routes as clients
 from medical.identity import keys
 from medical.identity import organization_routes as organization
 from medical.identity import routes as identity
@@ -32,6 +33,8 @@ BLUEPRINTS = (
     identity.own,
     identity.users,
     organization.bp,
+    clients.service_clients,
+    clients.oauth,
     people.me,
     people.patients,
     people.clinicians,

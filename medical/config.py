@@ -113,6 +113,12 @@ class Settings:
         (),
         "names that a request's `Host` may have, separated by commas; others get 400, health checks too; empty: any",
     )
+    public_url: str = setting(
+        "PUBLIC_URL",
+        "",
+        "where clients reach the program, like `https://api.example.org`: issuer of OAuth tokens and audience of "
+        "signed assertions; empty: what the request says, which `ALLOWED_HOSTS` bounds",
+    )
     log_format: LogFormat | None = setting(
         "LOG_FORMAT", None, "`json` or `console`; empty: `console` on a terminal, else `json`"
     )
@@ -224,6 +230,18 @@ def _hosts(raw: str) -> tuple[str, ...]:
     return names
 
 
+def _public_url(raw: str) -> str:
+    try:
+        parts = urlsplit(raw)
+        rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+        fit = parts.scheme in ("http", "https") and parts.hostname and not rest
+    except ValueError:
+        fit = False
+    if not fit:
+        raise ValueError("expected https://name or https://name:port, without a path")
+    return raw.rstrip("/")
+
+
 def _words(raw: str) -> list[str]:
     return [word.strip() for word in raw.split(",") if word.strip()]
 
@@ -265,6 +283,7 @@ PARSERS: dict[str, Any] = {
     "require_otp_for": _roles,
     "trusted_proxies": _networks,
     "allowed_hosts": _hosts,
+    "public_url": _public_url,
     "log_format": _choice(LogFormat),
     "log_level": _level,
     "debug": _flag,

@@ -4,19 +4,21 @@ Everything has a valid default; a test says only what matters to it.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import jwt
 import pyotp
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from flask import Flask
 from sqlalchemy import Engine, event, select, update
 from werkzeug.test import TestResponse
 
 from medical.identity import passwords, sessions, tokens
 from medical.identity.models import Organization, User
-from medical.identity.permissions import Role
+from medical.identity.permissions import Role, grantable
 from medical.identity.service import create_user
 from medical.platform import clock
 from medical.platform.db import Scope, db, scoped
@@ -25,6 +27,10 @@ from medical.platform.ids import new_id
 API = "/api/v1"
 PASSWORD = "a password for tests only"
 numbers = itertools.count(1)
+
+
+class Form(dict[str, str]):
+    """A body that is sent as a form."""
 
 
 class Caller:
@@ -43,15 +49,20 @@ class Caller:
         sent = dict(headers or {})
         if self.token:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        url = path if path.startswith(("/api/", "/health", "/metrics")) else API + path
-        return self.app.test_client().open(url, method=method, json=json, headers=sent)
+        body = {"data": dict(json)} if isinstance(json, Form) else {"json": json}
+        return self.app.test_client().open(_url(path), method=method, headers=sent, **body)
+
+    def ask_token(self, client: dict[str, Any], scope: str = "", **given: str) -> TestResponse:
+        """The token endpoint's answer to a client that shows its secret."""
+        shown = {"client_id": client["client_id"], "client_secret": client["client_secret"]}
+        form = Form({"grant_type": "client_credentials", "scope": scope} | shown | given)
+        return self.call("POST", "/oauth/token", form)
 
     def get(self, path: str, **query: Any) -> TestResponse:
         """GET with query parameters; a list repeats its parameter, `from_` stands for `from`."""
         query = {name.rstrip("_"): value for name, value in query.items() if value is not None}
-        url = path if path.startswith(("/api/", "/health", "/metrics")) else API + path
         sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return self.app.test_client().get(url, query_string=query, headers=sent)
+        return self.app.test_client().get(_url(path), query_string=query, headers=sent)
 
     def post(self, path: str, json: Any = None, **headers: str) -> TestResponse:
         """POST; header names as keywords with underscores."""
@@ -68,6 +79,11 @@ class Caller:
     def delete(self, path: str, **headers: str) -> TestResponse:
         """DELETE."""
         return self.call("DELETE", path, None, _header_names(headers))
+
+
+def _url(path: str) -> str:
+    """A path below the API's base, unless it says where it is."""
+    return path if path.startswith(("/api/", "/health", "/metrics", "/oauth/", "/.well-known/")) else API + path
 
 
 def _header_names(headers: dict[str, str]) -> dict[str, str]:
@@ -123,6 +139,18 @@ class Clinic:
             token = tokens.issue(self.app.extensions["key_ring"], claims, clock.now())
             db.session.commit()
         return Caller(self.app, token, user_id)
+
+    def client(self, *scopes: str, **given: Any) -> dict[str, Any]:
+        """A service client that may ask for these scopes, with its secret; for all that a client may, unless said."""
+        body = {"name": f"Program {next(numbers)}", "scopes": list(scopes or grantable())}
+        return self._made("/service-clients", body | given)
+
+    def program(self, *scopes: str, client: dict[str, Any] | None = None) -> Caller:
+        """A service client with a token for these scopes; a new client that may ask for these, unless one is given."""
+        client = client or self.client(*scopes)
+        answer = Caller(self.app).ask_token(client, " ".join(scopes))
+        assert answer.status_code == 200, answer.text
+        return Caller(self.app, answer.get_json()["access_token"], UUID(client["client_id"]))
 
     def email_of(self, caller: Caller) -> str:
         """The email of the caller's account."""
@@ -202,6 +230,68 @@ class Clinic:
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.get_json()
         return made
+
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+class Removed:
+    """A claim or header that shall not be there."""
+
+    def __repr__(self) -> str:
+        """As it stands in the name of a test."""
+        return "REMOVED"
+
+
+REMOVED = Removed()
+
+
+class Signer:
+    """A program that proves itself by what it signs."""
+
+    def __init__(self, algorithm: str = "ES256", kid: str = "one") -> None:
+        makers: dict[str, Callable[[], Any]] = {
+            "EdDSA": ed25519.Ed25519PrivateKey.generate,
+            "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+            "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+            "RS256": lambda: rsa.generate_private_key(65537, 2048),
+            "RS384": lambda: rsa.generate_private_key(65537, 2048),
+        }
+        self.algorithm, self.kid, self.key = algorithm, kid, makers[algorithm]()
+
+    @property
+    def jwk(self) -> dict[str, Any]:
+        """The public key."""
+        public = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self.key.public_key(), as_dict=True)
+        return public | {"kid": self.kid}
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        """The public key in a set."""
+        return {"keys": [self.jwk]}
+
+    def assertion(self, client: dict[str, Any], header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """A good assertion of the client, but for what is given."""
+        now = int(clock.now().timestamp())
+        content = {
+            "iss": client["client_id"],
+            "sub": client["client_id"],
+            "aud": "http://localhost/oauth/token",
+            "iat": now,
+            "exp": now + 240,
+            "jti": uuid4().hex,
+        } | claims
+        names = {"alg": self.algorithm, "kid": self.kid} | (header or {})
+        kept = [{name: value for name, value in part.items() if value is not REMOVED} for part in (content, names)]
+        return jwt.encode(kept[0], self.key, algorithm=kept[1]["alg"], headers=kept[1])
+
+    def ask(self, app: Flask, client: dict[str, Any], assertion: str | None = None, **form: str) -> TestResponse:
+        """The token endpoint's answer to a client that shows an assertion."""
+        shown = {
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": self.assertion(client) if assertion is None else assertion,
+        }
+        return Caller(app).post("/oauth/token", Form({"grant_type": "client_credentials"} | shown | form))
 
 
 def day_after(days: int, at: str = "00:00", zone: str = "Z") -> str:

@@ -39,6 +39,7 @@ def plain_environment() -> Iterator[None]:
             "TRUSTED_PROXIES",
             "ALLOWED_HOSTS",
             "REQUIRE_OTP_FOR",
+            "PUBLIC_URL",
         ):
             patch.delenv(name, raising=False)
         patch.setenv("PGOPTIONS", "")

@@ -26,6 +26,13 @@ class Action(StrEnum):
     USER_UPDATED = "user.updated"
     USER_ROLES_CHANGED = "user.roles-changed"
     USER_DEACTIVATED = "user.deactivated"
+    SERVICE_CLIENT_CREATED = "service-client.created"
+    SERVICE_CLIENT_READ = "service-client.read"
+    SERVICE_CLIENT_LISTED = "service-client.listed"
+    SERVICE_CLIENT_UPDATED = "service-client.updated"
+    SERVICE_CLIENT_SECRET_ROTATED = "service-client.secret-rotated"  # noqa: S105 - an action, not a secret
+    SERVICE_CLIENT_DEACTIVATED = "service-client.deactivated"
+    SERVICE_CLIENT_SIGNED_IN = "service-client.signed-in"
     CLINICIAN_CREATED = "clinician.created"
     LOCATION_CREATED = "location.created"
     PATIENT_REGISTERED = "patient.registered"

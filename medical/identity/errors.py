@@ -1,5 +1,10 @@
 """Why sign-in and accounts are refused."""
 
+from typing import ClassVar
+
+import msgspec
+from msgspec import Struct
+
 from medical.platform.errors import AppError, Conflict, Forbidden, Unauthenticated
 
 
@@ -87,6 +92,75 @@ class RegistrationClosed(Conflict):
 
     code, title = "registration_closed", "Registration closed"
     detail = "No organisation here takes registrations; ask your clinic for an account."
+
+
+class ClientHasKeys(Conflict):
+    """The client proves itself with keys; there is no secret to rotate."""
+
+    code, title = "client_has_keys", "Client has keys"
+    detail = "This client has keys and no secret; give it other keys with PATCH."
+
+
+class ClientClosed(Conflict):
+    """The client was deactivated, for good."""
+
+    code, title = "client_closed", "Client is closed"
+    detail = "This client was deactivated; make a new one."
+
+
+class TokenProblem(Struct, frozen=True):
+    """Why the token endpoint refuses, in OAuth's own shape (RFC 6749 section 5.2)."""
+
+    error: str
+    error_description: str
+
+
+class OAuthError(AppError):
+    """A refusal of the token endpoint; OAuth's word for it is ``error``."""
+
+    status, code, title = 400, "oauth_error", "Token refused"
+    detail = "There is no token for this."
+    error: ClassVar[str] = "invalid_request"
+    shape, media_type = TokenProblem, "application/json"
+
+    def document(self, request_id: str) -> bytes:
+        """The JSON of OAuth; the request's id is in the header alone."""
+        return msgspec.json.encode(TokenProblem(self.error, self.detail))
+
+
+class InvalidTokenRequest(OAuthError):
+    """`invalid_request`: a parameter is missing, or there twice, or the client proves itself in two ways."""
+
+    code, title = "invalid_token_request", "Invalid token request"
+    detail = "The token request is not well formed."
+
+
+class InvalidClient(OAuthError):
+    """`invalid_client`: unknown, closed or not proven; nothing tells which."""
+
+    status, code, title = 401, "invalid_client", "Client not proven"
+    detail = "There is no such client, or it did not prove itself."
+    error = "invalid_client"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Basic realm="medical-backend"'})
+
+
+class InvalidScope(OAuthError):
+    """`invalid_scope`: more is asked than the client may."""
+
+    code, title = "invalid_scope", "Scope not granted"
+    detail = "The client may not ask for all of these scopes, or for none at all."
+    error = "invalid_scope"
+    keeps_changes = True
+
+
+class UnsupportedGrantType(OAuthError):
+    """`unsupported_grant_type`: something else than `client_credentials`."""
+
+    code, title = "unsupported_grant_type", "Grant type not supported"
+    detail = "The only grant type here is client_credentials."
+    error = "unsupported_grant_type"
 
 
 class KeyRingLocked(AppError):

@@ -1,7 +1,7 @@
 """Organisations, users, their roles and sign-ins."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
@@ -160,6 +160,49 @@ class RefreshToken(Tenant, Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 of the token")
     created_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class ServiceClient(Owned, Base):
+    """A program that calls in its own name; the id is that of its user, whose only role is `service`."""
+
+    __tablename__ = "service_client"
+    __table_args__ = (
+        tenant_key("service_client"),
+        same_organization("service_client", "id", "users"),
+        same_organization("service_client", "created_by", "users"),
+        CheckConstraint("(secret_digest IS NULL) <> (jwks IS NULL)", name="secret_or_keys"),
+    )
+
+    id: Mapped[UUID] = mapped_column(
+        primary_key=True, comment="the client_id; a user's, in whose name the client works"
+    )
+    name: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="permissions, the most it may ask")
+    secret_digest: Mapped[bytes | None] = mapped_column(LargeBinary, comment="SHA-256 of the secret")
+    jwks: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="its public keys (RFC 7517), instead of a secret"
+    )
+    created_by: Mapped[UUID | None]
+    created_at: Mapped[datetime]
+    version: Mapped[int] = mapped_column(default=1)
+
+    user: Mapped[User] = relationship(lazy="raise", primaryjoin="User.id == foreign(ServiceClient.id)")
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class ClientAssertion(Owned, Base):
+    """An assertion that a client signed and used, for as long as it would be good for once more."""
+
+    __tablename__ = "client_assertion"
+    __table_args__ = (
+        same_organization("client_assertion", "client_id", "service_client"),
+        Index("ix_client_assertion_expires_at", "expires_at"),
+    )
+
+    client_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="SHA-256 of the jti")
+    expires_at: Mapped[datetime]
 
 
 class OtpCredential(Owned, Base):

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from medical.platform import authz
+
 
 class Role(StrEnum):
     """What a user is in their organisation; a user may hold several."""
@@ -21,6 +23,8 @@ class Permission(StrEnum):
     ORGANIZATION_READ = "organization:read"
     ORGANIZATION_UPDATE = "organization:update"
     """Set what the clinic sets for itself."""
+    SERVICE_CLIENT_MANAGE = "service-client:manage"
+    SERVICE_CLIENT_READ = "service-client:read"
     SESSION_OWN = "session:own"
     """See who one is signed in as, and sign out."""
     USER_ASSIGN_ROLE = "user:assign-role"
@@ -30,3 +34,8 @@ class Permission(StrEnum):
     USER_RESET_OTP = "user:reset-otp"
     """Remove a second factor that somebody lost."""
     USER_UPDATE = "user:update"
+
+
+def grantable() -> frozenset[str]:
+    """The permissions that a service client may be given as scopes."""
+    return authz.permissions_of(Role.SERVICE) - {Permission.SESSION_OWN}

@@ -3,9 +3,9 @@
 from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select, text, tuple_
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload, selectinload
 
-from medical.identity.models import RoleGrant, User
+from medical.identity.models import RoleGrant, ServiceClient, User
 from medical.platform.db import db
 
 CALLER = text(
@@ -44,9 +44,43 @@ def find_account(email: str) -> Row[tuple[UUID, UUID, str | None, bool]] | None:
     return db.session.execute(ACCOUNT, {"email": email}).first()
 
 
+CLIENT_HELD = text(
+    """
+    SELECT c.id, c.organization_id, c.scopes, c.secret_digest, c.jwks, u.active
+    FROM service_client c JOIN users u ON u.id = c.id
+    WHERE c.id = :client_id FOR SHARE OF c, u
+    """
+)
+"""A client as it is now; until the transaction ends nobody changes or closes it."""
+
+USE_ASSERTION = text(
+    """
+    WITH swept AS (
+        DELETE FROM client_assertion a USING (
+            SELECT client_id, digest FROM client_assertion
+            WHERE expires_at <= :now AND (client_id, digest) <> (:client_id, :digest) LIMIT 20 FOR UPDATE SKIP LOCKED
+        ) old
+        WHERE (a.client_id, a.digest) = (old.client_id, old.digest)
+    )
+    INSERT INTO client_assertion (organization_id, client_id, digest, expires_at)
+    VALUES (:organization_id, :client_id, :digest, :expires_at)
+    ON CONFLICT (client_id, digest) DO NOTHING RETURNING 1
+    """
+)
+"""Keep what an assertion is known by; a row for its first use only, whoever else brings it at the same time."""
+
+
 def users() -> Select[User]:
-    """The accounts of the caller's organisation, with their roles, ordered by name."""
-    return select(User).options(selectinload(User.roles)).order_by(User.family_name, User.given_name, User.id)
+    """The accounts of people of the caller's organisation, with their roles, ordered by name."""
+    people = select(User).where(User.id.not_in(select(ServiceClient.id)))
+    return people.options(selectinload(User.roles)).order_by(User.family_name, User.given_name, User.id)
+
+
+def service_clients(after: tuple[str, UUID] | None = None) -> Select[ServiceClient]:
+    """The service clients of the caller's organisation, with their accounts, by name and id, those past ``after``."""
+    order = (ServiceClient.name, ServiceClient.id)
+    query = select(ServiceClient).options(joinedload(ServiceClient.user, innerjoin=True)).order_by(*order)
+    return query.where(tuple_(*order) > after) if after else query
 
 
 def users_after(key: tuple[str, str, UUID]) -> Select[User]:

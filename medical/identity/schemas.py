@@ -12,7 +12,6 @@ from medical.platform.wire import Email, Input, Instant, Output, Text, Version
 
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=len(Role))]
 
-
 GivenPassword = Annotated[str, Meta(min_length=1, max_length=MAXIMUM_LENGTH, extra_json_schema={"format": "password"})]
 Otp = Annotated[str, Meta(min_length=6, max_length=40, description="code of the authenticator app, or a recovery code")]
 

@@ -25,7 +25,7 @@ from medical.identity.errors import (
 from medical.identity.keys import KeyRing
 from medical.identity.models import Organization, RoleGrant, User
 from medical.identity.otp import Enrolment, SecondFactors
-from medical.identity.permissions import Role
+from medical.identity.permissions import Permission, Role
 from medical.identity.throttle import Throttle, Try
 from medical.platform import authz, clock
 from medical.platform.authz import Actor
@@ -67,7 +67,7 @@ def authenticate(access: Access, token: str) -> Actor:
     if actor is None:
         enter(None)
         raise Unauthenticated(SIGN_IN_OVER)
-    required = bool(actor.roles & access.otp_roles)
+    required = bool((actor.roles - {Role.SERVICE}) & access.otp_roles)  # a program has no second factor
     due = required and not actor.second_factor
     return replace(actor, second_factor_required=required, second_factor_due=due)
 
@@ -96,16 +96,29 @@ def _caller(query: TextClause, session_id: UUID, user_id: UUID, organization_id:
     row = db.session.execute(query, values).first()
     if row is None:
         return None
+    roles, scopes = _power(frozenset(row.roles), row.scopes)
     return Actor(
         user_id=row.id,
         organization_id=organization_id,
         session_id=session_id,
         email=row.email,
-        roles=frozenset(row.roles),
+        roles=roles,
         authenticated_at=row.authenticated_at,
         second_factor=row.second_factor,
-        scopes=None if row.scopes is None else frozenset(row.scopes),
+        scopes=scopes,
     )
+
+
+def _power(roles: frozenset[str], scopes: Sequence[str] | None) -> tuple[frozenset[str], frozenset[str] | None]:
+    """The roles that count in a sign-in, and its scopes.
+
+    The role `service` is a client's, by its token alone; a person who has no other can see who they are, and sign out.
+    """
+    if scopes is not None:
+        return roles, frozenset(scopes)
+    if roles == {Role.SERVICE}:
+        return roles, frozenset({Permission.SESSION_OWN})
+    return roles - {Role.SERVICE}, None
 
 
 def login(access: Access, *, email: str, password: str, otp: str | None = None) -> TokenPair:

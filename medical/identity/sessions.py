@@ -2,7 +2,8 @@
 
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -17,6 +18,10 @@ from medical.platform.ids import new_id
 
 LIFETIME = timedelta(hours=12)
 """From login to the latest end of the sign-in, however often it is refreshed."""
+
+CLIENT_LIFETIME = timedelta(minutes=5)
+"""Of a service client's sign-in, which is its one access token (SMART App Launch 2.2)."""
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 ORGANIZATION_BYTES, SECRET_BYTES = 16, 32
 
@@ -100,6 +105,24 @@ def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started
         raise InvalidRefreshToken
     end(found.session_id, now, "refresh token reused")
     raise RefreshTokenReused
+
+
+def start_client(client_id: UUID, scopes: Iterable[str], now: datetime) -> UUID:
+    """Begin a service client's sign-in, which nothing carries on; its id.
+
+    No person proved who they are, so it is never fresh enough for a sensitive act.
+    """
+    session = AuthSession(
+        user_id=client_id,
+        created_at=now,
+        expires_at=now + CLIENT_LIFETIME,
+        authenticated_at=NEVER,
+        second_factor=False,
+        scopes=sorted(scopes),
+    )
+    db.session.add(session)
+    db.session.flush()
+    return session.id
 
 
 def end(session_id: UUID, now: datetime, reason: str) -> None:

@@ -25,8 +25,8 @@ class Claims(Struct, frozen=True):
     organization_id: UUID
 
 
-def issue(ring: KeyRing, claims: Claims, now: datetime) -> str:
-    """A token for ``claims`` that is valid from ``now`` for ``LIFETIME``."""
+def issue(ring: KeyRing, claims: Claims, now: datetime, lifetime: timedelta = LIFETIME) -> str:
+    """A token for ``claims`` that is valid from ``now`` for ``lifetime``."""
     key_id, key = ring.signing()
     content = {
         "iss": ISSUER,
@@ -37,7 +37,7 @@ def issue(ring: KeyRing, claims: Claims, now: datetime) -> str:
         "jti": str(new_id()),
         "iat": now,
         "nbf": now,
-        "exp": now + LIFETIME,
+        "exp": now + lifetime,
     }
     return jwt.encode(content, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": TYPE})
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from medical.audit import service as audit
 from medical.identity.models import RoleGrant, User
+from medical.identity.permissions import Role, grantable
 from medical.people import queries, service
 from medical.people.errors import AlreadyReviewed, CareEnded, NotACarer, NotYours, OwnRecord, ToOneself
 from medical.people.models import BreakGlassGrant, CareRelationship
@@ -211,8 +212,8 @@ def review_glass(actor: Actor, grant_id: UUID, *, outcome: Outcome, comment: str
 
 
 ROLES = text(
-    "SELECT u.active, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id ORDER BY role) AS roles"
-    " FROM users u WHERE u.id = :user_id"
+    "SELECT u.active, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id ORDER BY role) AS roles, c.scopes"
+    " FROM users u LEFT JOIN service_client c ON c.id = u.id WHERE u.id = :user_id"
 )
 SIGHT = text(
     "SELECT sees_every_patient(:user_id) AS everybody, :patient_id IN (SELECT own_patients(:user_id)) AS own,"
@@ -236,15 +237,26 @@ def explain_access(user_id: UUID, permission: str, patient_id: UUID | None) -> t
         raise NotFound("There is no such user in your organisation.")
     audit.touch("user", user_id, patient_id=patient_id)
     chain = [Link("account", account.active, "the account is active" if account.active else "the account is closed")]
-    holding = [role for role in account.roles if permission in authz.permissions_of(role)]
+    holding = [role for role in account.roles if _lets(role, permission, client=account.scopes is not None)]
     chain += [Link("role", role in holding, f"the role {role} {_allows(role in holding)} it") for role in account.roles]
     if not account.roles:
         chain.append(Link("role", False, "the user holds no role"))
     allowed = account.active and bool(holding)
+    if account.scopes is not None:
+        scoped = permission in account.scopes
+        chain.append(Link("scope", scoped, f"the client's scopes {'name' if scoped else 'do not name'} it"))
+        allowed = allowed and scoped
     if patient_id:
         seen, links = _explain_sight(user_id, patient_id)
         allowed, chain = allowed and seen, chain + links
     return allowed, chain
+
+
+def _lets(role: str, permission: str, *, client: bool) -> bool:
+    """Whether a role allows a permission; the role of service clients gives people what is everybody's."""
+    if role == Role.SERVICE and not client:
+        return permission not in grantable() and permission in authz.permissions_of(role)
+    return permission in authz.permissions_of(role)
 
 
 def _allows(holds: bool) -> str:

@@ -138,7 +138,7 @@ class ExplainQuery(Input, frozen=True, kw_only=True):
 
 
 class LinkOut(Output, frozen=True, kw_only=True):
-    """One thing that decides: `account`, `role`, `organization`, `own`, `relationship`, `grant` or `proxy`."""
+    """One thing that decides: `account`, `role`, `scope`, `organization`, `own`, `relationship`, `grant` or `proxy`."""
 
     kind: str
     holds: bool

@@ -91,8 +91,11 @@ def get_me() -> MeOut:
     etag=True,
 )
 def register_patient(body: RegisterPatient) -> PatientOut:
-    """Register a patient."""
-    return PatientOut.of(service.register_patient(**body.arguments()))
+    """Register a patient.
+
+    Who may not search patients is not told whom a `possible_duplicate` is like.
+    """
+    return PatientOut.of(service.register_patient(current_actor(), **body.arguments()))
 
 
 @endpoint(

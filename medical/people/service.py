@@ -23,6 +23,8 @@ from medical.people.errors import (
     PossibleDuplicate,
 )
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
+from medical.people.permissions import Permission
+from medical.platform import authz
 from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise, unattended
 from medical.platform.errors import NotFound
@@ -78,6 +80,7 @@ def register_account(
 
 
 def register_patient(
+    actor: Actor,
     *,
     identifiers: Sequence[tuple[str, str]],
     confirm_new: bool,
@@ -88,12 +91,12 @@ def register_patient(
 ) -> Patient:
     """A new patient of the organisation, whether or not who registers them will see them afterwards.
 
-    Raises ``PossibleDuplicate`` with candidates unless ``confirm_new``, and ``IdentifierTaken``.
+    Raises ``PossibleDuplicate`` unless ``confirm_new``, with candidates for who may search, and ``IdentifierTaken``.
     """
     with unattended():
         if not confirm_new:
             db.session.execute(ONE_AT_A_TIME, {"birth_date": str(birth_date)})
-            _ensure_new(given_name, family_name, birth_date, identifiers)
+            _ensure_new(actor, given_name, family_name, birth_date, identifiers)
         patient = _add_patient(
             given_name=given_name,
             family_name=family_name,
@@ -112,12 +115,16 @@ def _add_patient(**values: Any) -> Patient:
     return patient
 
 
-def _ensure_new(given_name: str, family_name: str, birth_date: date, identifiers: Sequence[tuple[str, str]]) -> None:
+def _ensure_new(
+    actor: Actor, given_name: str, family_name: str, birth_date: date, identifiers: Sequence[tuple[str, str]]
+) -> None:
     likely = queries.likely_same(
         given_name=given_name, family_name=family_name, birth_date=birth_date, identifiers=identifiers
     )
     if not likely:
         return
+    if not authz.holds(actor, Permission.PATIENT_SEARCH):
+        raise PossibleDuplicate
     for patient in likely:
         audit.touch("patient", patient.id, patient_id=patient.id)
     names = ("id", "mrn", "given_name", "family_name", "birth_date", "sex")
@@ -170,8 +177,11 @@ def get_bookable_patient(actor: Actor, patient_id: UUID) -> queries.Known:
 def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None, changes: Mapping[str, Any]) -> Patient:
     """Change a patient's details; patients and who acts for them contact details only.
 
-    Raises ``NotFound``, ``ContactFieldsOnly``, ``Stale`` or ``IdentifierTaken``.
+    What comes back is the whole record, so it takes the right to read too.
+
+    Raises ``Forbidden``, ``NotFound``, ``ContactFieldsOnly``, ``Stale`` or ``IdentifierTaken``.
     """
+    authz.ensure_holds(actor, Permission.PATIENT_READ)
     patient = get_visible_patient(actor, patient_id, identifiers=True, lock=True)
     beyond = changes.keys() - CONTACT_FIELDS
     if beyond and not actor.roles & queries.DESK and not queries.cares_for(patient_id):

@@ -39,6 +39,8 @@ class AppError(Exception):
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     detail: str = "Something went wrong here; tell the operator the request_id."
+    shape: ClassVar[type[Struct]] = Problem
+    media_type: ClassVar[str] = "application/problem+json"
     keeps_changes: ClassVar[bool] = False
     """Whether what the request changed before it was refused is committed nonetheless."""
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 from flask import Flask, Response, current_app, g, request
+from msgspec import Struct
 from werkzeug.routing import Rule
 
 from medical.platform import authz, clock, db, idempotency
@@ -29,14 +30,15 @@ from medical.platform.errors import (
     InvalidRequest,
     SecondFactorRequired,
     StepUpRequired,
+    TooLarge,
     Unauthenticated,
     UnsupportedMediaType,
 )
 from medical.platform.idempotency import Answer, Intent
-from medical.platform.wire import Input, pointer_to, read_body, read_query
+from medical.platform.wire import MAXIMUM_BODY, Input, Output, pointer_to, read_body, read_query
 
 ATTEMPTS = 4
-JSON = "application/json"
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,9})"')
 
@@ -56,6 +58,7 @@ class Declaration:
 
     permission: str | None
     body: type[Input] | None
+    form: type[Struct] | None
     query: type[Input] | None
     status: int
     answer: Any
@@ -132,6 +135,7 @@ def endpoint(
     *,
     permission: str | None = None,
     body: type[Input] | None = None,
+    form: type[Struct] | None = None,
     query: type[Input] | None = None,
     returns: tuple[int, Any] = (200, None),
     media_type: str = JSON,
@@ -146,6 +150,7 @@ def endpoint(
     """Declare the view of ``route``.
 
     ``permission``: what the caller's roles must allow; None makes it public, if it is listed so.
+    ``form``: the shape of a body that is a form, which the view takes as it came, and reads.
     ``returns``: status and type of the answer. ``audit``: the action that the trail names; None for
     what touches no person's data. ``idempotent``: ``Idempotency-Key`` is honoured. ``if_match``: the
     view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag.
@@ -157,6 +162,7 @@ def endpoint(
     declaration = Declaration(
         permission=permission,
         body=body,
+        form=form,
         query=query,
         status=returns[0],
         answer=returns[1],
@@ -212,11 +218,13 @@ def _attempt(declaration: Declaration, view: View, path: dict[str, Any]) -> Answ
         db.db.session.commit()
         return _replay(first)
     g.intent = intent
-    answer = _answer(declaration, view(**path, **arguments))
+    result = view(**path, **arguments)
+    answer = _answer(declaration, result)
     if declaration.audit:
         hooks.record(declaration.audit, "success", None)
     if intent:
-        idempotency.store(intent, answer)
+        repeated = result.repeated() if isinstance(result, Output) else result
+        idempotency.store(intent, _answer(declaration, repeated))
     _ensure_still_allowed(declaration, hooks)
     if request.method in SAFE and not declaration.audit:
         db.db.session.rollback()
@@ -265,6 +273,12 @@ def _arguments(declaration: Declaration) -> dict[str, Any]:
         if request.mimetype != JSON:
             raise UnsupportedMediaType
         arguments["body"] = read_body(request.get_data(), declaration.body)
+    if declaration.form:
+        if request.mimetype != FORM:
+            raise UnsupportedMediaType(f"Send the body as {FORM}.")
+        arguments["form"] = request.get_data()
+        if len(arguments["form"]) > MAXIMUM_BODY:
+            raise TooLarge
     if declaration.if_match:
         arguments["expected_version"] = _expected_version(request.headers.get("If-Match"))
     return arguments
@@ -339,7 +353,8 @@ def _end_refused(declaration: Declaration, refusal: AppError) -> Answer | None:
         first = idempotency.claim(intent)
         if first is None:
             idempotency.store(intent, Answer(refusal.status, refusal.headers, refusal.document(g.request_id)))
-    if declaration.audit and refusal.status in TRAILED and (authz.find_actor() or declaration.public):
+    trailed = refusal.status in TRAILED or refusal.keeps_changes
+    if declaration.audit and trailed and (authz.find_actor() or declaration.public):
         hooks: Hooks = current_app.extensions["http"]
         hooks.record(declaration.audit, "denied" if isinstance(refusal, Forbidden) else "refused", refusal.code)
     session.commit()

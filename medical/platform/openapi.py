@@ -12,8 +12,8 @@ from werkzeug.routing import Rule
 
 from medical import __version__
 from medical.platform import errors
-from medical.platform.errors import PROBLEM, AppError, Problem
-from medical.platform.http import JSON, Declaration, declared_routes, endpoint
+from medical.platform.errors import AppError, Problem
+from medical.platform.http import FORM, JSON, Declaration, declared_routes, endpoint
 
 bp = Blueprint("docs", __name__, url_prefix="/api")
 
@@ -96,8 +96,8 @@ def _dress(response: Response) -> Response:
 def document(app: Flask) -> dict[str, Any]:
     """The OpenAPI document of every route of ``app``."""
     routes = list(declared_routes(app))
-    shapes = {shape for _, _, one in routes for shape in (one.body, one.query, one.answer) if shape not in (None, str)}
-    shapes.add(Problem)
+    shapes = {shape for _, _, one in routes for shape in (one.body, one.form, one.query, one.answer)} - {None, str}
+    shapes |= {Problem} | {error.shape for _, _, one in routes for error in one.errors}
     ordered = sorted(shapes, key=repr)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=REF)
     schema_of = {id(shape): schema for shape, schema in zip(ordered, schemas, strict=True)}
@@ -150,6 +150,9 @@ def _operation(
     if declaration.body:
         schema = schema_of[id(declaration.body)]
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    if declaration.form:
+        schema = schema_of[id(declaration.form)]
+        operation["requestBody"] = {"required": True, "content": {FORM: {"schema": schema}}}
     return operation
 
 
@@ -216,7 +219,7 @@ def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:
     lines = [f"`{kind.code}`: {(getdoc(kind) or kind.title).splitlines()[0]}" for kind in kinds]
     return {
         "description": "\n\n".join(lines),
-        "content": {PROBLEM: {"schema": {"$ref": REF.format(name="Problem")}}},
+        "content": {kind.media_type: {"schema": {"$ref": REF.format(name=kind.shape.__name__)}} for kind in kinds},
     }
 
 
@@ -240,11 +243,13 @@ def _general_errors(rule: Rule, declaration: Declaration) -> Iterable[type[AppEr
     if rule.arguments:
         yield errors.NotFound
     if declaration.body:
-        yield from (errors.MalformedJson, errors.TooLarge, errors.UnsupportedMediaType)
+        yield errors.MalformedJson
+    if declaration.body or declaration.form:
+        yield from (errors.TooLarge, errors.UnsupportedMediaType)
     yield errors.InvalidRequest
     if declaration.idempotent:
         yield errors.IdempotencyKeyReused
     if declaration.if_match:
         yield errors.Stale
-    if rule.rule.startswith("/api/v1"):
+    if rule.rule.startswith(("/api/v1", "/oauth")):
         yield from (errors.DatabaseUnreachable, errors.DatabaseBusy, errors.SchemaBehind)

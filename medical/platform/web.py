@@ -132,7 +132,7 @@ def _refused(refusal: AppError) -> Response:
 def _answer(refusal: AppError) -> Response:
     g.code = refusal.code
     response = Response(refusal.document(g.request_id), status=refusal.status, headers=refusal.headers)
-    response.content_type = PROBLEM
+    response.content_type = refusal.media_type
     return response
 
 

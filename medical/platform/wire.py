@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -80,6 +80,10 @@ class Input(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Output(Struct, frozen=True, kw_only=True):
     """An answer; every field is always there."""
+
+    def repeated(self) -> Self:
+        """What a repeat with the same `Idempotency-Key` is told, and what is kept for it: less if told only once."""
+        return self
 
 
 Model = TypeVar("Model", bound=Input)

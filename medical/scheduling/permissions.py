@@ -6,7 +6,7 @@ from medical.identity.permissions import Role
 
 DESK = frozenset({Role.ADMIN, Role.NURSE, Role.RECEPTIONIST})
 """Roles that act on every diary of their organisation."""
-HOURS = frozenset({Role.ADMIN, Role.RECEPTIONIST})
+HOURS = frozenset({Role.ADMIN, Role.RECEPTIONIST, Role.SERVICE})
 """Roles that set everybody's hours."""
 
 
@@ -14,7 +14,7 @@ class Permission(StrEnum):
     """Acts on appointment types, availabilities and appointments."""
 
     APPOINTMENT_BOOK = "appointment:book"
-    """Into any diary for the desk, into their own for clinicians, for themselves for patients."""
+    """Into any diary for the desk and service clients, into their own for clinicians, for themselves for patients."""
     APPOINTMENT_CANCEL = "appointment:cancel"
     APPOINTMENT_CHECK_IN = "appointment:check-in"
     APPOINTMENT_COMPLETE = "appointment:complete"

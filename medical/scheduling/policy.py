@@ -22,6 +22,10 @@ RELEASING = frozenset({Status.CANCELLED, Status.NO_SHOW})
 """Statuses that give the time free again."""
 
 
+BOOKERS = DESK | {Role.SERVICE}
+"""Roles that book anybody with everybody; a service client then acts on what it booked alone."""
+
+
 def ensure_can_move(status: str, to: Status) -> None:
     """Raise ``InvalidTransition`` when the table of moves does not allow it."""
     if to not in MOVES[Status(status)]:
@@ -30,7 +34,7 @@ def ensure_can_move(status: str, to: Status) -> None:
 
 def ensure_can_book(actor: Actor, spoken_for: bool, clinician_id: UUID) -> None:
     """Raise ``NotYourDiary`` unless the actor, who may speak for the patient, may book them with this clinician."""
-    if actor.roles & DESK:
+    if actor.roles & BOOKERS:
         return
     if Role.CLINICIAN in actor.roles and clinician_id == actor.user_id:
         return
@@ -47,6 +51,6 @@ def ensure_can_edit_hours(actor: Actor, clinician_id: UUID) -> None:
 
 def bookable_by(actor: Actor) -> UUID | None:
     """The only clinician the actor may book, or None when they may book everybody."""
-    if actor.roles & DESK or Role.PATIENT in actor.roles:
+    if actor.roles & BOOKERS or Role.PATIENT in actor.roles:
         return None
     return actor.user_id

@@ -18,6 +18,7 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
     """The appointments this actor may see: the desk all, clinicians their own diary, patients their own and
     those of whom they act for, but for sensitive ones.
 
+    Service clients see what they booked.
     Why the patient comes shows only to whoever sees the patient's record as patient or carer, and who wrote it.
     """
     knows = or_(
@@ -33,6 +34,8 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
         seen.append(Appointment.patient_id.in_(select(func.own_patients(actor.user_id))))
         proxied = select(func.proxied_patients(actor.user_id, "appointments"))
         seen.append(~Appointment.sensitive & Appointment.patient_id.in_(proxied))
+    if Role.SERVICE in actor.roles:
+        seen.append(Appointment.created_by == actor.user_id)
     return query.where(or_(*seen))
 
 

@@ -424,6 +424,14 @@ class TestExplain:
         assert sources[given["id"]] == ("relationship", True)
         assert sources[grant["id"]] == ("grant", True)
 
+    def test_a_client_by_its_scopes(self, ward: Ward) -> None:
+        reader = ward.clinic.client("patient:read")
+        for permission, allowed in [("patient:read", True), ("patient:update", False)]:
+            query = {"user_id": reader["client_id"], "permission": permission, "patient_id": ward.patient["id"]}
+            explanation = ward.clinic.admin.get("/access/explain", **query).get_json()
+            assert explanation["allowed"] is allowed
+            assert ("scope", allowed) in [(link["kind"], link["holds"]) for link in explanation["chain"]]
+
     def test_what_has_ended_is_told_as_such(self, ward: Ward) -> None:
         given = ward.clinic.relate(ward.patient, ward.nurse)
         ward.clinic.admin.post(ward.path(f"/care-relationships/{given['id']}/end"), {"reason": "over"})

@@ -147,7 +147,7 @@ class TestAnswer:
 
     def test_no_content_has_no_content_type(self, clinic: Clinic) -> None:
         """A 204 is empty in every respect."""
-        answer = clinic.user(Role.SERVICE).post("/auth/logout")
+        answer = clinic.user(Role.NURSE).post("/auth/logout")
         assert (answer.status_code, answer.data, "Content-Type" in answer.headers) == (204, b"", False)
 
 

@@ -22,7 +22,7 @@ from medical.identity.permissions import Role
 from medical.people.models import Location
 from medical.platform.db import APP_ROLE, Base, Scope, db, enter, scoped
 from medical.platform.errors import NotFound
-from tests.clinic import Caller, Clinic, day_after, second_factor
+from tests.clinic import Caller, Clinic, Signer, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
 
 OF_THE_INSTALLATION = {"signing_key", "alembic_version", "sign_in_throttle"}
@@ -69,6 +69,8 @@ def furnished(clinic: Clinic) -> Clinic:
     clinic.location()
     clinic.hours(doctor)
     second_factor(clinic.user(Role.NURSE))
+    signer = Signer()
+    assert signer.ask(clinic.app, clinic.client(jwks=signer.jwks)).status_code == 200
     booking = clinic.booking(patient, doctor, kind, day_after(7, "10:00"))
     assert clinic.admin.post("/appointments", booking, Idempotency_Key="one").status_code == 201
     clinic.relate(patient, doctor)

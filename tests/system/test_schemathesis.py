@@ -59,7 +59,10 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "DELETE /api/v1/me/otp",
     "DELETE /api/v1/users/{user_id}/otp",
     "POST /api/v1/clinicians",
+    "POST /api/v1/service-clients",
+    "POST /api/v1/service-clients/{client_id}/rotate-secret",
     "POST /api/v1/users",
+    "POST /oauth/token",
     "DELETE /api/v1/availabilities/{availability_id}",
     "POST /api/v1/patients/{patient_id}/care-relationships/{relationship_id}/end",
     "POST /api/v1/patients/{patient_id}/proxies",
@@ -68,7 +71,7 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/break-glass/{grant_id}/review",
     "GET /api/v1/access/explain",
 }
-"""Operations that need a free time, a password, an unused email, a name or a state, which random calls rarely meet."""
+"""Operations that need a free time, a password, a name, an unused email or a state, which random calls rarely meet."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,6 +103,7 @@ class Furnished:
             "appointment_type_id": kind["id"],
             "availability_id": hours["id"],
             "appointment_id": booked["id"],
+            "client_id": self.clinic.client()["client_id"],
         }
         self.everything = self.clinic.user(*STAFF)
 
