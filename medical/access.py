@@ -6,6 +6,7 @@ domain's policy and queries: clinicians on their own diary, patients for themsel
 
 from enum import StrEnum
 
+from medical.audit.permissions import Permission as Audit
 from medical.identity.permissions import Permission as Account
 from medical.identity.permissions import Role
 from medical.people.permissions import Permission as People
@@ -48,6 +49,7 @@ BOOKING = {
 }
 VISIT = {Diary.APPOINTMENT_START, Diary.APPOINTMENT_COMPLETE}
 MISSED = {Diary.APPOINTMENT_NO_SHOW}
+TRAIL = {Audit.ACCESS_LOG_READ, Audit.AUDIT_READ}
 
 POLICY: dict[Role, frozenset[StrEnum]] = {
     Role.ADMIN: frozenset().union(
@@ -73,9 +75,9 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
     ),
     Role.RECEPTIONIST: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, MISSED),
     Role.PATIENT: frozenset().union(
-        EVERYBODY, ORIENTATION, {People.PATIENT_READ, People.PATIENT_UPDATE}, PROXIES, BOOKING
+        EVERYBODY, ORIENTATION, {People.PATIENT_READ, People.PATIENT_UPDATE, Audit.ACCESS_LOG_READ}, PROXIES, BOOKING
     ),
-    Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW),
+    Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW, TRAIL),
     Role.SERVICE: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, MISSED),
 }
 """What each role allows. Of a service client's it is the most: its token allows those of its scopes alone."""

@@ -9,6 +9,8 @@ from flask import Flask
 from sqlalchemy.orm import configure_mappers
 
 from medical import access
+from medical.audit import backlog
+from medical.audit import routes as trail
 from medical.audit import service as audit
 from medical.config import Settings
 from medical.identity import client_routes as clients
@@ -48,6 +50,8 @@ BLUEPRINTS = (
     scheduling.availabilities,
     scheduling.slots,
     scheduling.appointments,
+    trail.trail,
+    trail.accesses,
     health.bp,
     openapi.bp,
 )
@@ -109,3 +113,4 @@ def _secure(flask_app: Flask, settings: Settings) -> None:
         public=access.PUBLIC,
     )
     http.init_app(flask_app, hooks)
+    health.init_app(flask_app, backlog.measured)

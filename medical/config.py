@@ -88,6 +88,18 @@ class Settings:
         "",
         "the same database as the role that owns the schema; empty: `DATABASE_URL`",
     )
+    sealer_database_url: str = setting(
+        "SEALER_DATABASE_URL",
+        "",
+        "the same database as the role that seals the trail (`medical_sealer`), for `medical worker`; "
+        "empty: `MIGRATION_DATABASE_URL`, whose role takes that role on",
+    )
+    audit_seal_key: Path | None = setting(
+        "AUDIT_SEAL_KEY",
+        None,
+        "file with the key that signs the trail's seals (Ed25519, PEM or 32 bytes), which web processes need not "
+        "read; empty: `audit_seal_key.pem` in the data folder, made at the first start",
+    )
     data: Path = setting("MEDICAL_DATA", Path("data"), "folder of the embedded server (what `--data` sets)")
     database_wait_seconds: int = setting(
         "DATABASE_WAIT_SECONDS", 60, "how long a start waits for PostgreSQL before it gives up"
@@ -169,6 +181,11 @@ class Settings:
     def owner_url(self) -> str:
         """Where migrations connect."""
         return self.migration_database_url or self.database_url
+
+    @property
+    def sealer_url(self) -> str:
+        """Where the sealer connects."""
+        return self.sealer_database_url or self.owner_url
 
 
 def secret_problems(secret: object) -> list[str]:
@@ -276,6 +293,8 @@ PARSERS: dict[str, Any] = {
     "secret_key": str,
     "database_url": _url,
     "migration_database_url": _url,
+    "sealer_database_url": _url,
+    "audit_seal_key": Path,
     "data": Path,
     "database_wait_seconds": _positive,
     "database_pool_size": _positive,

@@ -36,6 +36,8 @@ def plain_environment() -> Iterator[None]:
             "SECRET_KEY",
             "MEDICAL_MODE",
             "MEDICAL_DATA",
+            "SEALER_DATABASE_URL",
+            "AUDIT_SEAL_KEY",
             "TRUSTED_PROXIES",
             "ALLOWED_HOSTS",
             "REQUIRE_OTP_FOR",

@@ -64,3 +64,6 @@ class Action(StrEnum):
     APPOINTMENT_STARTED = "appointment.started"
     APPOINTMENT_FULFILLED = "appointment.fulfilled"
     APPOINTMENT_MISSED = "appointment.missed"
+    AUDIT_READ = "audit.read"
+    AUDIT_VERIFIED = "audit.verified"
+    ACCESS_LOG_READ = "access-log.read"

@@ -26,6 +26,7 @@ REQUIRE_OTP_FOR=admin,auditor
 # Containers: passwords that medical-db is made with. A change here does not change them in the database.
 POSTGRES_PASSWORD={postgres_password}
 MEDICAL_APP_PASSWORD={app_password}
+MEDICAL_SEALER_PASSWORD={sealer_password}
 
 # Without containers: a PostgreSQL of your own. Leave both out to use the embedded one in the data folder.
 # The first is the role the web process works as; it must not be a superuser nor have BYPASSRLS.
@@ -53,6 +54,7 @@ def init_env(output: Path) -> None:
         secret_key=secrets.token_urlsafe(48),
         postgres_password=secrets.token_urlsafe(24),
         app_password=secrets.token_urlsafe(24),
+        sealer_password=secrets.token_urlsafe(24),
     )
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

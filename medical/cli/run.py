@@ -134,9 +134,9 @@ def prepared() -> list[Any]:
 
 
 def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announcer) -> None:
-    """Serve until told to stop, with a watch on the embedded server and a word when all is ready."""
+    """Serve until told to stop, sealing the trail, with a watch on the embedded server and a word when all is ready."""
     over = threading.Event()
-    helpers = [threading.Thread(target=announcer.run, args=(over,))]
+    helpers = [threading.Thread(target=announcer.run, args=(over,)), threading.Thread(target=seal, args=(over,))]
     if postgres:
         helpers.append(threading.Thread(target=watch, args=(postgres, over)))
 
@@ -151,6 +151,15 @@ def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announce
         for helper in helpers:
             if helper.ident:
                 helper.join()
+
+
+def seal(over: threading.Event) -> None:
+    """Seal the trail until ``over``; imported late, with what it needs, in this thread only."""
+    from medical.audit.keys import sealing_key
+    from medical.audit.sealer import Sealer
+
+    settings = Settings.load()
+    Sealer(settings.sealer_url, lambda: sealing_key(settings.audit_seal_key, settings.data)).run(over)
 
 
 def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:

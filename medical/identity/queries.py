@@ -8,16 +8,15 @@ from sqlalchemy.orm import joinedload, selectinload
 from medical.identity.models import RoleGrant, ServiceClient, User
 from medical.platform.db import db
 
-CALLER = text(
-    """
+CALLER = """
     SELECT u.id, u.email, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id) AS roles,
            s.authenticated_at, s.second_factor, s.scopes
     FROM auth_session s JOIN users u ON u.id = s.user_id
-    WHERE s.id = :session_id AND s.user_id = :user_id AND s.organization_id = :organization_id
-      AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
-    """
-)
-CALLER_HELD = text(f"{CALLER.text} FOR SHARE OF s, u")
+    WHERE s.id = %(session_id)s AND s.user_id = %(user_id)s AND s.organization_id = %(organization_id)s
+      AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.active
+"""
+"""As the driver takes it: every request asks it."""
+CALLER_HELD = f"{CALLER} FOR SHARE OF s, u"
 """The same, and until the transaction ends nobody ends the sign-in or changes account and roles."""
 NAME_EMAIL = text("SELECT set_config('app.login_email', :email, true)")
 NAME_ORGANIZATION = text("SELECT set_config('app.organization_name', :name, true)")

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import TextClause, select
+from sqlalchemy import select
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
@@ -85,7 +85,7 @@ def hold(actor: Actor) -> Actor:
     return now
 
 
-def _caller(query: TextClause, session_id: UUID, user_id: UUID, organization_id: UUID) -> Actor | None:
+def _caller(query: str, session_id: UUID, user_id: UUID, organization_id: UUID) -> Actor | None:
     """Whoever has this sign-in, if it lives."""
     values = {
         "session_id": session_id,
@@ -93,7 +93,7 @@ def _caller(query: TextClause, session_id: UUID, user_id: UUID, organization_id:
         "organization_id": organization_id,
         "now": clock.now(),
     }
-    row = db.session.execute(query, values).first()
+    row = db.session.connection().exec_driver_sql(query, values).first()
     if row is None:
         return None
     roles, scopes = _power(frozenset(row.roles), row.scopes)

@@ -145,6 +145,7 @@ def break_glass(actor: Actor, patient_id: UUID, *, reason_code: str, reason: str
     Raises ``NotFound`` or ``OwnRecord``.
     """
     audit.touch("patient", patient_id, patient_id=patient_id)
+    audit.for_purpose(service.BREAK_GLASS)
     known = queries.known_patient(patient_id)
     if known is None:
         raise NotFound

@@ -68,6 +68,10 @@ KNOWN = text(
     "SELECT id, user_id, id IN (SELECT own_patients(caller_id()))"
     " OR id IN (SELECT proxied_patients(caller_id(), 'appointments')) FROM patient_cards(:patient_id)"
 )
+BY_GLASS_ALONE = text(
+    "SELECT coalesce(bool_and(kind = 'grant'), false) FROM care(caller_id())"
+    " WHERE patient_id = :patient_id AND starts_at <= now() AND now() < ends_at"
+)
 CARED = text("SELECT :patient_id IN (SELECT cared_patients(caller_id()))")
 
 
@@ -75,6 +79,11 @@ def known_patient(patient_id: UUID) -> Known | None:
     """A patient of the organisation, whether or not the caller sees their record."""
     row = db.session.execute(KNOWN, {"patient_id": patient_id}).first()
     return Known(*row) if row else None
+
+
+def sees_by_glass_alone(patient_id: UUID) -> bool:
+    """Whether nothing but a broken glass gives the caller sight of the patient, as staff."""
+    return bool(db.session.scalar(BY_GLASS_ALONE, {"patient_id": patient_id}))
 
 
 def cares_for(patient_id: UUID) -> bool:

@@ -33,6 +33,8 @@ from medical.platform.ids import new_id
 CONTACT_FIELDS = frozenset({"email", "phone", "address"})
 """What a patient may change about themselves."""
 
+BREAK_GLASS = "BTG"
+"""Purpose of use in the trail (HL7 v3 PurposeOfUse)."""
 SHORTEST_SEARCH = 2
 """Characters from which patients one does not care for are found."""
 
@@ -139,6 +141,7 @@ def search_patients(
 
     Who cares for patients also finds others, as cards.
     """
+    audit.searched(q)
     rows: list[tuple[Patient | queries.Card, float]] = [*queries.search_patients(actor, q, limit, after)]
     if q and not actor.roles & queries.DESK and len(q.strip()) >= SHORTEST_SEARCH:
         rows += queries.search_cards(q, limit, after)
@@ -159,6 +162,8 @@ def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = F
     patient = db.session.scalars(query).first()
     if patient is None:
         raise NotFound
+    if not actor.roles & queries.DESK and actor.roles & queries.CARERS and queries.sees_by_glass_alone(patient_id):
+        audit.for_purpose(BREAK_GLASS)
     return patient
 
 

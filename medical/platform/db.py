@@ -10,7 +10,7 @@ from uuid import UUID
 
 from flask_sqlalchemy import SQLAlchemy
 from psycopg import errors as postgres
-from sqlalchemy import DateTime, ForeignKey, ForeignKeyConstraint, MetaData, Text, UniqueConstraint, text
+from sqlalchemy import DateTime, ForeignKey, ForeignKeyConstraint, MetaData, Text, UniqueConstraint
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
@@ -116,10 +116,11 @@ class Scope:
 
 _scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
-SET_SCOPE = text(
-    "SELECT set_config('app.organization_id', :organization, true),"
-    " set_config('app.user_id', :user, true), set_config('app.request_id', :request, true)"
+SET_SCOPE = (
+    "SELECT set_config('app.organization_id', %(organization)s, true),"
+    " set_config('app.user_id', %(user)s, true), set_config('app.request_id', %(request)s, true)"
 )
+"""As the driver takes it: every transaction begins with it."""
 
 
 def _apply(connection: Connection, scope: Scope) -> None:
@@ -128,7 +129,7 @@ def _apply(connection: Connection, scope: Scope) -> None:
         "user": str(scope.user_id or ""),
         "request": scope.request_id or "",
     }
-    connection.execute(SET_SCOPE, values)
+    connection.exec_driver_sql(SET_SCOPE, values)
 
 
 def _after_begin(_session: Session, _transaction: Any, connection: Connection) -> None:

@@ -1,8 +1,10 @@
 """Whether the process lives, whether it can serve, and its metrics."""
 
-from flask import Blueprint, current_app
+from collections.abc import Callable, Iterable, Iterator
+
+from flask import Blueprint, Flask, current_app
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -10,10 +12,21 @@ from medical.platform import metrics
 from medical.platform.db import connect_args, db
 from medical.platform.errors import Unavailable
 from medical.platform.http import endpoint
+from medical.platform.logging import get_logger
+from medical.platform.metrics import Measured
 from medical.platform.revision import wanted_revision
 from medical.platform.wire import Output
 
 bp = Blueprint("health", __name__)
+
+Measure = Callable[[Connection], Iterable[Measured]]
+
+log = get_logger(__name__)
+
+
+def init_app(app: Flask, measure: Measure) -> None:
+    """Let ``measure`` say what is to be known of the database."""
+    app.extensions["measure"] = measure
 
 
 class Live(Output, frozen=True, kw_only=True):
@@ -71,7 +84,20 @@ def ready() -> Ready:
 @endpoint(bp.get("/metrics"), returns=(200, str), media_type=metrics.MEDIA_TYPE)
 def show_metrics() -> bytes:
     """Metrics in Prometheus' text format."""
-    return metrics.exposition()
+    return metrics.exposition(_measured())
+
+
+def _measured() -> Iterator[Measured]:
+    """What the layers above measure in the database, if it answers."""
+    measure: Measure = current_app.extensions["measure"]
+    try:
+        with _engine().connect() as connection:
+            found = list(measure(connection))
+    except DBAPIError as error:
+        log.warning("database_not_measured", error=type(error.orig).__name__)
+        found = []
+    yield Measured("medical_database_answers", "Whether the database could be asked for what follows.", bool(found))
+    yield from found
 
 
 def _engine() -> Engine:

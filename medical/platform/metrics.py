@@ -1,9 +1,13 @@
 """Counters and timings for Prometheus, summed over all worker processes."""
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 REQUESTS = Counter("medical_http_requests", "Requests answered.", ("method", "route", "status"))
 SECONDS = Histogram(
@@ -26,8 +30,31 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     SECONDS.labels(method, route).observe(seconds)
 
 
-def exposition() -> bytes:
-    """All metrics in Prometheus' text format."""
+class Measured(NamedTuple):
+    """Something that is looked up when somebody asks, and the same whichever process answers."""
+
+    name: str
+    meaning: str
+    value: float
+
+
+class _Gauges(Collector):
+    def __init__(self, measured: Iterable[Measured]) -> None:
+        self._measured = list(measured)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, meaning, value in self._measured:
+            yield GaugeMetricFamily(name, meaning, value)
+
+
+def exposition(measured: Iterable[Measured]) -> bytes:
+    """All metrics in Prometheus' text format, with what was measured just now."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(measured))
+    return _counted() + generate_latest(registry)
+
+
+def _counted() -> bytes:
     if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return generate_latest()
     registry = CollectorRegistry()

@@ -14,7 +14,7 @@ import yaml
 from medical.cli.environment import TEMPLATE
 from medical.config import Mode, Settings
 
-PROGRAM = ("medical-migrate", "medical-api")
+PROGRAM = ("medical-migrate", "medical-api", "medical-worker")
 SECRETS = re.compile(r"SECRET|PASSWORD|URL")
 REFERENCE = re.compile(r"\$\{(\w+)(:?[-?])?([^}]*)\}")
 DELETES_VOLUMES = re.compile(r"\bdown\b.*\s`?(-v|--volumes)\b")
@@ -64,6 +64,7 @@ class TestStart:
             "medical-db": "always",
             "medical-migrate": "no",
             "medical-api": "always",
+            "medical-worker": "always",
         }
 
     def test_03_no_container_waits_for_another(self, services: Services, development: Services) -> None:
@@ -72,7 +73,7 @@ class TestStart:
 
     def test_12_a_container_migrates_as_the_owner(self, services: Services) -> None:
         """And the one that serves does not have the owner's password."""
-        migrate, api = (services[name] for name in PROGRAM)
+        migrate, api, _ = (services[name] for name in PROGRAM)
         assert migrate["command"] == ["medical", "db", "upgrade"]
         assert "//medical_owner:" in migrate["environment"]["MIGRATION_DATABASE_URL"]
         assert "//medical_app:" in api["environment"]["DATABASE_URL"]
@@ -82,6 +83,22 @@ class TestStart:
         """The script of the first start makes it so."""
         script = " ".join((project / "deploy/initdb/10-medical-app.sql").read_text().split())
         assert "CREATE ROLE medical_app LOGIN NOSUPERUSER" in script
+        assert "NOBYPASSRLS PASSWORD :'password';" in script
+
+
+class TestWorker:
+    """AUD-05: what seals the trail is apart from what writes it."""
+
+    def test_alone_has_the_key_and_a_role_of_its_own(self, services: Services, project: Path) -> None:
+        """Neither the owner's password nor the application's."""
+        worker = services["medical-worker"]
+        assert worker["command"] == ["medical", "worker"]
+        assert "//medical_sealer:" in worker["environment"]["SEALER_DATABASE_URL"]
+        assert not re.search("POSTGRES_PASSWORD|APP_PASSWORD|SECRET_KEY", str(worker["environment"]))
+        assert worker["volumes"] == ["medical-seal:/var/lib/medical"]
+        assert all("medical-seal" not in str(service) for name, service in services.items() if name != "medical-worker")
+        script = " ".join((project / "deploy/initdb/20-medical-sealer.sql").read_text().split())
+        assert "CREATE ROLE medical_sealer LOGIN NOSUPERUSER" in script
         assert "NOBYPASSRLS PASSWORD :'password';" in script
 
 
@@ -105,7 +122,7 @@ class TestSettings:
             for name, kind, _ in REFERENCE.findall((project / file).read_text())
             if kind == ":?"
         }
-        assert demanded == {"SECRET_KEY", "POSTGRES_PASSWORD", "MEDICAL_APP_PASSWORD"}
+        assert demanded == {"SECRET_KEY", "POSTGRES_PASSWORD", "MEDICAL_APP_PASSWORD", "MEDICAL_SEALER_PASSWORD"}
         assert demanded <= set(re.findall(r"^(\w+)=", TEMPLATE, re.MULTILINE))
 
     def test_15_every_setting_is_one_the_program_knows(self, services: Services, development: Services) -> None:
@@ -186,7 +203,7 @@ class TestData:
     def test_10_data_lie_in_a_named_volume(self, compose: dict[str, Any], services: Services) -> None:
         """Where PostgreSQL keeps them."""
         assert "medical-data:/var/lib/postgresql/data" in services["medical-db"]["volumes"]
-        assert compose["volumes"] == {"medical-data": {"name": "medical-data"}}
+        assert compose["volumes"] == {name: {"name": name} for name in ("medical-data", "medical-seal")}
 
     def test_10_nothing_deletes_the_volume(self, project: Path) -> None:
         """The flag that does is named in warnings only."""

@@ -282,6 +282,18 @@ class TestBreakGlass:
             )
             assert {*db.session.execute(query)} == {(ward.nurse.user_id, "success")}
 
+    def test_stands_in_the_trail_as_the_purpose_of_what_it_opened(self, ward: Ward, app: Flask) -> None:
+        ward.visit()
+        for caller in (ward.nurse, ward.doctor):
+            assert caller.post(ward.path("/break-glass"), GLASS).status_code == 201
+            assert ward.sees(caller)
+        with app.app_context(), scoped(Scope(ward.clinic.organization_id)):
+            query = select(AuditEvent.actor_id, AuditEvent.purpose).where(AuditEvent.action == "patient.read")
+            assert dict(row for row in db.session.execute(query)) == {
+                ward.nurse.user_id: "BTG",
+                ward.doctor.user_id: None,
+            }, "who cares anyway did not need it"
+
     def test_waits_for_somebody_elses_review(self, ward: Ward) -> None:
         auditor = ward.clinic.user(Role.AUDITOR)
         grant = ward.doctor.post(ward.path("/break-glass"), GLASS).get_json()

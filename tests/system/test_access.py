@@ -326,6 +326,13 @@ TABLE = [
     Row("POST /api/v1/appointments/{appointment_id}/no-show", "200 200 200 200 403 403 404 401",
         lambda w: (f"/appointments/{w.appointment()}/no-show", None)),
 
+    Row("GET /api/v1/audit/events",                          "403 403 403 403 403 200 403 401",
+        plain("/audit/events")),
+    Row("GET /api/v1/audit/verify",                          "403 403 403 403 403 200 403 401",
+        plain("/audit/verify")),
+    Row("GET /api/v1/patients/{patient_id}/access-log",      "403 403 403 403 200 200 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/access-log", None)),
+
     Row("GET /health/live",                                  "200 200 200 200 200 200 200 200",
         plain("/health/live")),
     Row("GET /health/ready",                                 "200 200 200 200 200 200 200 200",

@@ -188,15 +188,19 @@ class TestByHand:
         """These, and no others."""
         found = catalog(migrated)
         assert names(found, "function") == {
-            "care(uuid)",
+            "add_audit_month(date)",
+            "audit_backlog()",
+            "audit_gaps(bigint,bigint)",
             "cared_patients(uuid)",
             "caller_id()",
+            "care(uuid)",
             "current_organization()",
             "has_role(uuid,text[])",
             "local_to_instant(timestamp without time zone,text)",
             "note_care()",
             "own_patients(uuid)",
             "patient_cards(uuid)",
+            "prepare_audit_months()",
             "proxied_patients(uuid,text)",
             "record_appointment_event()",
             "search_key(text)",

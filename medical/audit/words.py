@@ -1,0 +1,84 @@
+"""What an event means, in words for the patient whom it is about."""
+
+from collections.abc import Collection
+
+from medical.audit.events import Action
+
+DONE = {
+    Action.ACCOUNT_REGISTERED: "opened an account for you",
+    Action.PATIENT_REGISTERED: "registered you as a patient, or looked whether you are one",
+    Action.PATIENT_READ: "opened your record",
+    Action.PATIENT_SEARCHED: "saw you in a search for patients",
+    Action.PATIENT_UPDATED: "changed your details",
+    Action.CARE_ASSIGNED: "gave somebody the care of you",
+    Action.CARE_READ: "looked who cares for you",
+    Action.CARE_ENDED: "ended somebody's care of you",
+    Action.GLASS_BROKEN: "opened your record in an emergency, without caring for you",
+    Action.GLASS_LISTED: "saw in a list that your record was opened in an emergency",
+    Action.GLASS_REVIEWED: "judged whether your record was rightly opened in an emergency",
+    Action.PROXY_PROPOSED: "named somebody to act for you",
+    Action.PROXY_READ: "looked who acts for you",
+    Action.PROXY_APPROVED: "approved that somebody acts for you",
+    Action.PROXY_REVOKED: "ended that somebody acts for you",
+    Action.ACCESS_EXPLAINED: "looked who may see your record",
+    Action.APPOINTMENT_BOOKED: "booked an appointment for you",
+    Action.APPOINTMENT_READ: "looked at an appointment of yours",
+    Action.APPOINTMENT_SEARCHED: "saw an appointment of yours in a list",
+    Action.APPOINTMENT_HISTORY_READ: "looked at the history of an appointment of yours",
+    Action.APPOINTMENT_CANCELLED: "cancelled an appointment of yours",
+    Action.APPOINTMENT_RESCHEDULED: "moved an appointment of yours",
+    Action.APPOINTMENT_CHECKED_IN: "noted that you had come to your appointment",
+    Action.APPOINTMENT_STARTED: "began a visit of yours",
+    Action.APPOINTMENT_FULFILLED: "completed a visit of yours",
+    Action.APPOINTMENT_MISSED: "noted that you did not come to your appointment",
+    Action.AUDIT_READ: "looked at what is noted about your record",
+    Action.ACCESS_LOG_READ: "read this list",
+}
+
+ROLES = {
+    "admin": "administration",
+    "clinician": "clinician",
+    "nurse": "nurse",
+    "receptionist": "reception desk",
+    "patient": "patient",
+    "auditor": "auditor",
+    "service": "a program",
+}
+
+REASONS = {
+    "EMERGENCY": "an emergency",
+    "COVERAGE": "covering for a colleague",
+    "PATIENT_REQUEST": "because you asked",
+    "OTHER": "another reason",
+}
+
+
+def said_of(action: str, who: str, *, refused: bool) -> str:
+    """One sentence: who did what, or tried to."""
+    done = DONE.get(action, f"used your record ({action})")  # type: ignore[call-overload]  # an action is a text
+    if refused:
+        return f"{who} tried to use your record and was refused ({action})."
+    return f"{who} {done}."
+
+
+def name_of(given_name: str | None, family_name: str | None, roles: Collection[str], *, own: bool) -> str:
+    """Whoever did it: the patients themselves, somebody by name, or nobody who was signed in."""
+    if own:
+        return "You"
+    if family_name is None:
+        return "Somebody who was not signed in"
+    title = "Dr " if "clinician" in roles else ""
+    return f"{title}{given_name} {family_name}"
+
+
+def roles_said(roles: Collection[str]) -> str:
+    """Roles as they are called in the clinic."""
+    return ", ".join(ROLES.get(role, role) for role in roles) or "none"
+
+
+def reason_said(reason_code: str | None) -> str | None:
+    """Why a glass was broken."""
+    if reason_code is None:
+        return None
+    reason = REASONS.get(reason_code, reason_code)
+    return f"Emergency access, for {reason}: somebody else judges whether it was right."
