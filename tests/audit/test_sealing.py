@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from flask import Flask
 from psycopg import sql
@@ -146,7 +147,19 @@ class TestElection:
     def test_of_two_one_works_and_the_other_takes_over(self, trail: Trail) -> None:
         """When the first one's connection is cut, and for good when it ends."""
         overs = [threading.Event(), threading.Event()]
-        threads = [threading.Thread(target=Sealer(trail.url, lambda: trail.key).run, args=(over,)) for over in overs]
+        turns: list[int] = []
+
+        def key_of(number: int) -> Callable[[], Ed25519PrivateKey]:
+            return lambda: turns.append(number) or trail.key  # type: ignore[func-returns-value]  # None
+
+        sealers = [Sealer(trail.url, key_of(number)) for number in range(2)]
+        threads = [
+            threading.Thread(target=sealer.run, args=(over,)) for sealer, over in zip(sealers, overs, strict=True)
+        ]
+        waits = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
+            " AND application_name = 'medical-sealer' AND query LIKE '%%pg_try_advisory_lock%%'"
+        )
         holders = (
             "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
             " AND l.objid = %s AND l.granted AND a.datname = current_database()"
@@ -159,14 +172,17 @@ class TestElection:
             for thread in threads:
                 thread.start()
             until(elected)
+            until(lambda: connection.execute(waits, []).fetchone() == (1,))
             connection.execute(INSERT, [uuid4()])
             until(lambda: trail.waiting() == 0)
+            assert len(turns) == 1
             [first] = elected()
             connection.execute("SELECT pg_terminate_backend(%s)", [first])
             until(lambda: elected() and elected() != [first])
             connection.execute(INSERT, [uuid4()])
             until(lambda: trail.waiting() == 0)
             assert len(elected()) == 1
+            assert len(turns) == 2
             for over in overs:
                 over.set()
             for thread in threads:
