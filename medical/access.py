@@ -23,6 +23,7 @@ ORIENTATION = {
 ACCOUNTS = {
     Account.SERVICE_CLIENT_MANAGE,
     Account.SERVICE_CLIENT_READ,
+    Account.SESSION_END_ANY,
     Account.USER_ASSIGN_ROLE,
     Account.USER_CREATE,
     Account.USER_DEACTIVATE,
@@ -88,6 +89,7 @@ PUBLIC = {
     "me.register",
     "oauth.issue_token",
     "oauth.show_metadata",
+    "well_known.show_keys",
     "health.live",
     "health.ready",
     "health.show_metrics",

@@ -37,6 +37,7 @@ BLUEPRINTS = (
     organization.bp,
     clients.service_clients,
     clients.oauth,
+    identity.well_known,
     people.me,
     people.patients,
     people.clinicians,

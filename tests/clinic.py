@@ -25,6 +25,7 @@ from medical.platform.db import Scope, db, scoped
 from medical.platform.ids import new_id
 
 API = "/api/v1"
+ABSOLUTE = ("/api/", "/health", "/metrics", "/oauth/", "/.well-known/")
 PASSWORD = "a password for tests only"
 numbers = itertools.count(1)
 
@@ -83,7 +84,7 @@ class Caller:
 
 def _url(path: str) -> str:
     """A path below the API's base, unless it says where it is."""
-    return path if path.startswith(("/api/", "/health", "/metrics", "/oauth/", "/.well-known/")) else API + path
+    return path if path.startswith(ABSOLUTE) else API + path
 
 
 def _header_names(headers: dict[str, str]) -> dict[str, str]:

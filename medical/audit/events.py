@@ -13,6 +13,8 @@ class Action(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_REFRESHED = "session.refreshed"
     SESSION_ENDED = "session.ended"
+    SESSION_LISTED = "session.listed"
+    SESSIONS_ENDED = "session.all-ended"
     SESSION_PROVED = "session.proved"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - an action, not a password
     OTP_BEGUN = "otp.begun"

@@ -127,17 +127,21 @@ def dump_before(connection: Connection, before: date) -> Iterator[tuple[str, dat
     yield _end({"links": links, "seals": 0, "events": 0, "searches": 0}), None
 
 
+LAST_SEAL = f"{SEALS} ORDER BY number DESC LIMIT 1"
+SEALS_IN_ORDER, LINKS_IN_ORDER = f"{SEALS} ORDER BY number", f"{LINKS} ORDER BY l.position"
+
+
 def last_seal(connection: Connection) -> str | None:
     """The last seal, which is a checkpoint; None where nothing was sealed yet."""
-    row = connection.execute(f"{SEALS} ORDER BY number DESC LIMIT 1").fetchone()
+    row = connection.execute(LAST_SEAL).fetchone()
     return str(row[1]) if row else None
 
 
 def _chain(connection: Connection) -> Iterator[tuple[str, str]]:
     """Links in their order, each seal behind the last of its links."""
-    seals = _rows(connection, f"{SEALS} ORDER BY number")
+    seals = _rows(connection, SEALS_IN_ORDER)
     seal = next(seals, None)
-    for position, line in _rows(connection, f"{LINKS} ORDER BY l.position"):
+    for position, line in _rows(connection, LINKS_IN_ORDER):
         while seal and seal[0] < position:
             yield "seals", seal[1]
             seal = next(seals, None)

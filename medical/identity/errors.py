@@ -167,3 +167,9 @@ class KeyRingLocked(AppError):
     """The signing keys in the database were made under another SECRET_KEY."""
 
     detail = "SECRET_KEY does not open the signing keys of this database: set the one they were made with."
+
+
+class KeyNotKnown(AppError):
+    """The next signing key is not known everywhere yet."""
+
+    detail = "The next signing key was made a moment ago, and not every process knows it: try again in two minutes."

@@ -140,6 +140,7 @@ class AuthSession(Tenant, Base):
         server_default=func.now(), comment="when password, and second factor where there is one, were last given"
     )
     second_factor: Mapped[bool] = mapped_column(server_default=false())
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="the last call, to the minute")
     scopes: Mapped[list[str] | None] = mapped_column(
         ARRAY(Text), comment="permissions the sign-in is narrowed to; null: whatever the roles allow"
     )
@@ -247,11 +248,16 @@ class SigningKey(Base):
     __tablename__ = "signing_key"
     __table_args__ = (
         CheckConstraint("status IN ('next', 'active', 'retired')", name="status"),
+        CheckConstraint("(status = 'retired') = (retired_at IS NOT NULL)", name="retired"),
         Index("uq_signing_key_active", "status", unique=True, postgresql_where=text("status = 'active'")),
+        Index("uq_signing_key_next", "status", unique=True, postgresql_where=text("status = 'next'")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, comment="the kid of tokens")
     status: Mapped[str]
-    private_key: Mapped[bytes] = mapped_column(LargeBinary, comment="Ed25519, encrypted under SECRET_KEY")
+    private_key: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="Ed25519, encrypted under SECRET_KEY; null: retired"
+    )
     public_key: Mapped[bytes] = mapped_column(LargeBinary, comment="Ed25519, raw")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retired_at: Mapped[datetime | None]

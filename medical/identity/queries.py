@@ -1,23 +1,27 @@
 """What sign-in and the account pages read."""
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select, text, tuple_
 from sqlalchemy.orm import joinedload, selectinload
 
-from medical.identity.models import RoleGrant, ServiceClient, User
+from medical.identity.limits import Limits
+from medical.identity.models import AuthSession, RoleGrant, ServiceClient, User
 from medical.platform.db import db
 
-CALLER = """
+SIGN_IN = """
     SELECT u.id, u.email, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id) AS roles,
-           s.authenticated_at, s.second_factor, s.scopes
+           s.authenticated_at, s.second_factor, s.scopes, s.created_at, s.last_used_at
     FROM auth_session s JOIN users u ON u.id = s.user_id
     WHERE s.id = %(session_id)s AND s.user_id = %(user_id)s AND s.organization_id = %(organization_id)s
       AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.active
 """
 """As the driver takes it: every request asks it."""
-CALLER_HELD = f"{CALLER} FOR SHARE OF s, u"
-"""The same, and until the transaction ends nobody ends the sign-in or changes account and roles."""
+CALLER = f"{SIGN_IN} AND EXISTS (SELECT FROM signing_key k WHERE k.id = %(key_id)s)"
+"""Who calls by a token; a key that was taken out of the ring fails at once, whatever a process still remembers."""
+CALLER_HELD = f"{SIGN_IN} FOR SHARE OF s, u"
+"""Who called, and until the transaction ends nobody ends the sign-in or changes account and roles."""
 NAME_EMAIL = text("SELECT set_config('app.login_email', :email, true)")
 NAME_ORGANIZATION = text("SELECT set_config('app.organization_name', :name, true)")
 LOCK_ORGANIZATIONS = text("SELECT pg_advisory_xact_lock(hashtextextended('organizations', 0))")
@@ -85,6 +89,25 @@ def service_clients(after: tuple[str, UUID] | None = None) -> Select[ServiceClie
 def users_after(key: tuple[str, str, UUID]) -> Select[User]:
     """The accounts that come after ``key`` in the order of ``users``."""
     return users().where(tuple_(User.family_name, User.given_name, User.id) > key)
+
+
+def sessions(user_id: UUID, limits: Limits, now: datetime) -> Select[AuthSession]:
+    """The user's live sign-ins, newest first."""
+    query = (
+        select(AuthSession)
+        .where(AuthSession.user_id == user_id, AuthSession.ended_at.is_(None), AuthSession.expires_at > now)
+        .order_by(AuthSession.created_at.desc(), AuthSession.id.desc())
+    )
+    if limits.idle is not None:
+        query = query.where(AuthSession.last_used_at > now - limits.idle)
+    if limits.absolute is not None:
+        query = query.where(AuthSession.created_at > now - limits.absolute)
+    return query
+
+
+def sessions_after(query: Select[AuthSession], key: tuple[datetime, UUID]) -> Select[AuthSession]:
+    """Those of ``query`` that come after ``key`` in the order of ``sessions``."""
+    return query.where(tuple_(AuthSession.created_at, AuthSession.id) < key)
 
 
 def active_admins() -> int:

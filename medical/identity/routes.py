@@ -1,5 +1,7 @@
 """Sign-in and accounts over HTTP."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from flask import Blueprint, current_app
@@ -24,10 +26,13 @@ from medical.identity.schemas import (
     ChangeRoles,
     ConfirmOtp,
     CreateUser,
+    Jwk,
+    JwksOut,
     Login,
     OtpOut,
     RecoveryCodesOut,
     Refresh,
+    SessionOut,
     StepUp,
     StepUpOut,
     TokensOut,
@@ -42,6 +47,10 @@ from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 auth = Blueprint("auth", __name__, url_prefix="/api/v1/auth")
 own = Blueprint("own", __name__, url_prefix="/api/v1/me")
 users = Blueprint("users", __name__, url_prefix="/api/v1/users")
+well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
+
+KEYS_KEPT_SECONDS = 60
+"""How long a verifier may keep the published keys; the next one is published for longer than that before it signs."""
 
 
 def _access() -> service.Access:
@@ -182,6 +191,64 @@ def remove_otp() -> None:
 
 
 @endpoint(
+    own.get("/sessions"),
+    permission=Permission.SESSION_OWN,
+    query=PageQuery,
+    returns=(200, Page[SessionOut]),
+    audit=Action.SESSION_LISTED,
+    own_sign_in=True,
+)
+def list_own_sessions(query: PageQuery) -> Page[SessionOut]:
+    """List one's own sign-ins that live, newest first."""
+    actor = current_actor()
+    return _sessions(actor.user_id, actor.roles, query)
+
+
+@endpoint(
+    own.delete("/sessions/<uuid:session_id>"),
+    permission=Permission.SESSION_OWN,
+    returns=(204, None),
+    audit=Action.SESSION_ENDED,
+    own_sign_in=True,
+)
+def end_own_session(session_id: UUID) -> None:
+    """End one of one's own sign-ins, be it this one: its tokens are refused from now on."""
+    service.end_session(current_actor(), session_id)
+
+
+@endpoint(
+    users.get("/<uuid:user_id>/sessions"),
+    permission=Permission.SESSION_END_ANY,
+    query=PageQuery,
+    returns=(200, Page[SessionOut]),
+    audit=Action.SESSION_LISTED,
+)
+def list_sessions(user_id: UUID, query: PageQuery) -> Page[SessionOut]:
+    """List a user's sign-ins that live, newest first."""
+    user = service.get_user(user_id)
+    return _sessions(user.id, [grant.role for grant in user.roles], query)
+
+
+@endpoint(
+    users.delete("/<uuid:user_id>/sessions"),
+    permission=Permission.SESSION_END_ANY,
+    returns=(204, None),
+    audit=Action.SESSIONS_ENDED,
+)
+def end_sessions(user_id: UUID) -> None:
+    """End all sign-ins of a user: their tokens are refused from now on."""
+    service.end_sessions(current_actor(), user_id)
+
+
+def _sessions(user_id: UUID, roles: Iterable[str], query: PageQuery) -> Page[SessionOut]:
+    rows = service.list_sessions(user_id, roles, query.limit, read_cursor(query.cursor, tuple[datetime, UUID]))
+    current = current_actor().session_id
+    return page_of(
+        rows, query.limit, lambda row: SessionOut.of(row, current), lambda session: (session.created_at, session.id)
+    )
+
+
+@endpoint(
     users.delete("/<uuid:user_id>/otp"),
     permission=Permission.USER_RESET_OTP,
     returns=(204, None),
@@ -192,6 +259,12 @@ def remove_otp() -> None:
 def reset_otp(user_id: UUID) -> None:
     """Remove a second factor that somebody lost; their sign-ins end."""
     service.reset_otp(current_actor(), user_id)
+
+
+@endpoint(well_known.get("/jwks.json"), returns=(200, JwksOut), max_age=KEYS_KEPT_SECONDS)
+def show_keys() -> JwksOut:
+    """Publish the keys that verify access tokens: the one that signs, the next, and those of tokens that live."""
+    return JwksOut(keys=[Jwk.of(kid, key) for kid, key in _access().ring.published().items()])
 
 
 @endpoint(

@@ -1,11 +1,13 @@
 """Wire shapes of accounts and sign-in."""
 
-from typing import Annotated
+from base64 import urlsafe_b64encode
+from typing import Annotated, Literal
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import UNSET, Meta, UnsetType
 
-from medical.identity.models import User
+from medical.identity.models import AuthSession, User
 from medical.identity.passwords import MAXIMUM_LENGTH, NewPassword
 from medical.identity.permissions import Role
 from medical.platform.wire import Email, Input, Instant, Output, Text, Version
@@ -78,6 +80,51 @@ class TokensOut(Output, frozen=True, kw_only=True):
     refresh_token: str
     token_type: str
     expires_in: int
+
+
+class SessionOut(Output, frozen=True, kw_only=True):
+    """A sign-in that lives; `current` is the one that asks, `last_used_at` is exact to a minute."""
+
+    id: UUID
+    created_at: Instant
+    last_used_at: Instant
+    expires_at: Instant
+    current: bool
+    second_factor: bool
+
+    @classmethod
+    def of(cls, session: AuthSession, current: UUID | None) -> "SessionOut":
+        """The sign-in as its user sees it."""
+        return cls(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            expires_at=session.expires_at,
+            current=session.id == current,
+            second_factor=session.second_factor,
+        )
+
+
+class Jwk(Output, frozen=True, kw_only=True):
+    """The public half of a key that signs access tokens (RFC 8037)."""
+
+    kid: str
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    alg: Literal["EdDSA"] = "EdDSA"
+    use: Literal["sig"] = "sig"
+    x: str
+
+    @classmethod
+    def of(cls, kid: str, key: Ed25519PublicKey) -> "Jwk":
+        """The key as verifiers read it."""
+        return cls(kid=kid, x=urlsafe_b64encode(key.public_bytes_raw()).decode().rstrip("="))
+
+
+class JwksOut(Output, frozen=True, kw_only=True):
+    """The keys that access tokens are verified with (RFC 7517)."""
+
+    keys: list[Jwk]
 
 
 class CreateUser(Input, frozen=True, kw_only=True):

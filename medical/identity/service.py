@@ -23,7 +23,8 @@ from medical.identity.errors import (
     RegistrationClosed,
 )
 from medical.identity.keys import KeyRing
-from medical.identity.models import Organization, RoleGrant, User
+from medical.identity.limits import limits_of
+from medical.identity.models import AuthSession, Organization, RoleGrant, User
 from medical.identity.otp import Enrolment, SecondFactors
 from medical.identity.permissions import Permission, Role
 from medical.identity.throttle import Throttle, Try
@@ -58,15 +59,17 @@ class Access(Struct, frozen=True):
 def authenticate(access: Access, token: str) -> Actor:
     """The caller behind an access token; from here on the transaction sees their organisation's rows.
 
-    Session, account and roles are looked up now, so that logout, deactivation and a change of roles
-    hold from the next request on. Raises ``Unauthenticated``.
+    Session, account and roles are looked up now, so that logout, deactivation, a change of roles and the limits
+    of the sign-in hold from the next request on. Raises ``Unauthenticated``, the same whatever is wrong.
     """
     claims = tokens.verify(access.ring, token)
     enter(Scope(claims.organization_id, claims.user_id, authz.current_request_id()))
-    actor = _caller(queries.CALLER, claims.session_id, claims.user_id, claims.organization_id)
-    if actor is None:
+    row = _live(claims)
+    if row is None:
         enter(None)
-        raise Unauthenticated(SIGN_IN_OVER)
+        raise Unauthenticated
+    sessions.note_use(claims.session_id, row.last_used_at, clock.now())
+    actor = _actor(row, claims)
     required = bool((actor.roles - {Role.SERVICE}) & access.otp_roles)  # a program has no second factor
     due = required and not actor.second_factor
     return replace(actor, second_factor_required=required, second_factor_due=due)
@@ -79,28 +82,36 @@ def hold(actor: Actor) -> Actor:
     """
     if actor.session_id is None:
         return actor
-    now = _caller(queries.CALLER_HELD, actor.session_id, actor.user_id, actor.organization_id)
-    if now is None:
+    claims = tokens.Claims(actor.user_id, actor.session_id, actor.organization_id)
+    row = _live(claims, hold=True)
+    if row is None:
         raise Unauthenticated(SIGN_IN_OVER)
-    return now
+    return _actor(row, claims)
 
 
-def _caller(query: str, session_id: UUID, user_id: UUID, organization_id: UUID) -> Actor | None:
-    """Whoever has this sign-in, if it lives."""
+def _live(claims: tokens.Claims, *, hold: bool = False) -> Any:
+    """The sign-in and its user as they are now, or None when it is over, or past the limits of their roles."""
+    now = clock.now()
     values = {
-        "session_id": session_id,
-        "user_id": user_id,
-        "organization_id": organization_id,
-        "now": clock.now(),
+        "session_id": claims.session_id,
+        "user_id": claims.user_id,
+        "organization_id": claims.organization_id,
+        "key_id": claims.key_id,
+        "now": now,
     }
-    row = db.session.connection().exec_driver_sql(query, values).first()
+    row = db.session.connection().exec_driver_sql(queries.CALLER_HELD if hold else queries.CALLER, values).first()
     if row is None:
         return None
+    within = row.scopes is not None or limits_of(row.roles).allow(row.created_at, row.last_used_at, now)
+    return row if within else None
+
+
+def _actor(row: Any, claims: tokens.Claims) -> Actor:
     roles, scopes = _power(frozenset(row.roles), row.scopes)
     return Actor(
         user_id=row.id,
-        organization_id=organization_id,
-        session_id=session_id,
+        organization_id=claims.organization_id,
+        session_id=claims.session_id,
         email=row.email,
         roles=roles,
         authenticated_at=row.authenticated_at,
@@ -288,6 +299,35 @@ def logout(actor: Actor) -> None:
     if actor.session_id:
         sessions.end(actor.session_id, clock.now(), "logout")
     audit.touch("user", actor.user_id)
+
+
+def list_sessions(
+    user_id: UUID, roles: Iterable[str], limit: int, after: tuple[datetime, UUID] | None
+) -> Sequence[AuthSession]:
+    """Live sign-ins of a user with these roles, newest first, one more than ``limit`` when more follow."""
+    audit.touch("user", user_id)
+    query = queries.sessions(user_id, limits_of(roles), clock.now())
+    if after:
+        query = queries.sessions_after(query, after)
+    return db.session.scalars(query.limit(limit + 1)).all()
+
+
+def end_session(actor: Actor, session_id: UUID) -> None:
+    """End one of the caller's sign-ins, the present one too. Raises ``NotFound``."""
+    audit.touch("user", actor.user_id)
+    audit.touch("session", session_id)
+    if not sessions.end_one(actor.user_id, session_id, clock.now(), "ended by the user"):
+        raise NotFound
+    if session_id != actor.session_id:
+        hold(actor)
+
+
+def end_sessions(actor: Actor, user_id: UUID) -> None:
+    """End all sign-ins of a user, whom an administrator signs out. Raises ``NotFound``."""
+    user = get_user(user_id, lock=True)
+    if user.id == actor.user_id:
+        _ensure_unchanged(actor, user)
+    sessions.end_all(user.id, clock.now(), "ended by an administrator")
 
 
 def _pair(ring: KeyRing, started: sessions.Started) -> TokenPair:

@@ -12,6 +12,7 @@ from sqlalchemy import text, true, update
 
 from medical.audit import service as audit
 from medical.identity.errors import InvalidRefreshToken, RefreshTokenReused
+from medical.identity.limits import limits_of
 from medical.identity.models import AuthSession, RefreshToken
 from medical.platform.db import Scope, db, enter
 from medical.platform.ids import new_id
@@ -41,6 +42,7 @@ def start(organization_id: UUID, user_id: UUID, now: datetime, *, second_factor:
         user_id=user_id,
         created_at=now,
         expires_at=now + LIFETIME,
+        last_used_at=now,
         authenticated_at=now,
         second_factor=second_factor,
     )
@@ -55,7 +57,9 @@ def start(organization_id: UUID, user_id: UUID, now: datetime, *, second_factor:
 ROTATE = text(
     """
     WITH live AS (
-        SELECT s.id, s.user_id FROM auth_session s
+        SELECT s.id, s.user_id, s.created_at, s.last_used_at,
+               ARRAY(SELECT role FROM role_grant g WHERE g.user_id = s.user_id) AS roles
+        FROM auth_session s
         JOIN refresh_token t ON t.session_id = s.id
         JOIN users u ON u.id = s.user_id
         WHERE t.digest = :digest AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
@@ -63,12 +67,12 @@ ROTATE = text(
     ), used AS (
         UPDATE refresh_token t SET used_at = :now FROM live
         WHERE t.digest = :digest AND t.session_id = live.id AND t.used_at IS NULL
-        RETURNING t.organization_id, t.session_id, t.generation, live.user_id
+        RETURNING t.organization_id, t.session_id, t.generation, live.*
     ), successor AS (
         INSERT INTO refresh_token (id, organization_id, session_id, generation, digest, created_at)
         SELECT :id, organization_id, session_id, generation + 1, :successor, :now FROM used
     )
-    SELECT session_id, user_id FROM used
+    SELECT session_id, user_id, created_at, last_used_at, roles FROM used
     """
 )
 """Use a token and make its successor, if and only if nobody used it and the sign-in lives.
@@ -85,6 +89,7 @@ FIND = text(
 def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started:
     """Exchange a refresh token for its successor.
 
+    That is no use of the sign-in: a client that only refreshes does not keep it from being idle.
     Raises ``RefreshTokenReused``, having ended the sign-in, when the token was used before, and
     ``InvalidRefreshToken`` when it is unknown or its sign-in is over.
     """
@@ -94,6 +99,9 @@ def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started
     values = {"digest": digest, "successor": successor, "id": new_id(), "now": now}
     if rotated := db.session.execute(ROTATE, values).first():
         enter(Scope(organization_id, rotated.user_id, request_id))
+        if not limits_of(rotated.roles).allow(rotated.created_at, rotated.last_used_at, now):
+            audit.touch("session", rotated.session_id)
+            raise InvalidRefreshToken
         return Started(organization_id, rotated.session_id, rotated.user_id, token)
     found = db.session.execute(FIND, {"digest": digest}).first()
     if found is None:
@@ -123,6 +131,46 @@ def start_client(client_id: UUID, scopes: Iterable[str], now: datetime) -> UUID:
     db.session.add(session)
     db.session.flush()
     return session.id
+
+
+NOTED = timedelta(minutes=1)
+"""How often it is noted that a sign-in is used."""
+
+NOTE_USE = text(
+    """
+    UPDATE auth_session SET last_used_at = :now WHERE id IN (
+        SELECT id FROM auth_session WHERE id = :id AND last_used_at <= :due AND ended_at IS NULL
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    """
+)
+"""Waits for nobody: whoever holds the row is using the sign-in, or ending it."""
+
+
+def note_use(session_id: UUID, last_used_at: datetime, now: datetime) -> None:
+    """Note that a sign-in is used, once a minute, and commit that, whatever becomes of the request.
+
+    For the beginning of a request, when nothing else was written and nothing is locked.
+    """
+    if now - last_used_at >= NOTED:
+        db.session.execute(NOTE_USE, {"id": session_id, "due": now - NOTED, "now": now})
+        db.session.commit()
+
+
+def end_one(user_id: UUID, session_id: UUID, now: datetime, reason: str) -> bool:
+    """End a sign-in of the user; whether they have such a one that was not over."""
+    ended = db.session.execute(
+        update(AuthSession)
+        .where(
+            AuthSession.id == session_id,
+            AuthSession.user_id == user_id,
+            AuthSession.ended_at.is_(None),
+            AuthSession.expires_at > now,
+        )
+        .values(ended_at=now, end_reason=reason)
+        .returning(AuthSession.id)
+    )
+    return ended.first() is not None
 
 
 def end(session_id: UUID, now: datetime, reason: str) -> None:

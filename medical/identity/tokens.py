@@ -1,15 +1,17 @@
 """Access tokens: EdDSA-signed JWTs (RFC 9068) of ten minutes that carry ids, never a role."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import jwt
 from msgspec import Struct
 
-from medical.identity.keys import KeyRing
 from medical.platform.errors import Unauthenticated
 from medical.platform.ids import new_id
+
+if TYPE_CHECKING:
+    from medical.identity.keys import KeyRing
 
 LIFETIME = timedelta(minutes=10)
 LEEWAY = timedelta(seconds=30)
@@ -23,9 +25,11 @@ class Claims(Struct, frozen=True):
     user_id: UUID
     session_id: UUID
     organization_id: UUID
+    key_id: str | None = None
+    """The key it was signed with; None before it is signed."""
 
 
-def issue(ring: KeyRing, claims: Claims, now: datetime, lifetime: timedelta = LIFETIME) -> str:
+def issue(ring: "KeyRing", claims: Claims, now: datetime, lifetime: timedelta = LIFETIME) -> str:
     """A token for ``claims`` that is valid from ``now`` for ``lifetime``."""
     key_id, key = ring.signing()
     content = {
@@ -42,7 +46,7 @@ def issue(ring: KeyRing, claims: Claims, now: datetime, lifetime: timedelta = LI
     return jwt.encode(content, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": TYPE})
 
 
-def verify(ring: KeyRing, token: str) -> Claims:
+def verify(ring: "KeyRing", token: str) -> Claims:
     """The claims of a token that we issued and that is valid now.
 
     Raises ``Unauthenticated`` for every other token. The lifetime is capped here too, so that a
@@ -50,7 +54,8 @@ def verify(ring: KeyRing, token: str) -> Claims:
     """
     try:
         header = jwt.get_unverified_header(token)
-        key = ring.verifying(str(header.get("kid", "")))
+        key_id = str(header.get("kid", ""))
+        key = ring.verifying(key_id)
         if key is None or header.get("typ") != TYPE:
             raise Unauthenticated
         content: dict[str, Any] = jwt.decode(
@@ -66,6 +71,6 @@ def verify(ring: KeyRing, token: str) -> Claims:
             raise Unauthenticated  # PyJWT also takes what int() makes a number
         if content["exp"] - content["iat"] > LIFETIME.total_seconds():
             raise Unauthenticated
-        return Claims(UUID(content["sub"]), UUID(content["sid"]), UUID(content["org"]))
+        return Claims(UUID(content["sub"]), UUID(content["sid"]), UUID(content["org"]), key_id)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
         raise Unauthenticated from error

@@ -70,6 +70,7 @@ class Declaration:
     etag: bool
     step_up: bool
     own_sign_in: bool
+    max_age: int | None
 
     @property
     def public(self) -> bool:
@@ -146,6 +147,7 @@ def endpoint(
     etag: bool = False,
     step_up: bool = False,
     own_sign_in: bool = False,
+    max_age: int | None = None,
 ) -> Callable[[View], View]:
     """Declare the view of ``route``.
 
@@ -156,7 +158,10 @@ def endpoint(
     view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag.
     ``step_up``: the caller must have proved who they are in the last five minutes. ``own_sign_in``: about
     the caller's own sign-in, so it needs no second factor yet, and may end what it was authenticated with.
+    ``max_age``: for how many seconds anybody may keep the answer, for what is public and no person's; None: nobody.
     """
+    if max_age is not None and permission is not None:
+        raise ValueError("what is not for everybody is not kept by anybody")
     if idempotent and any(error.keeps_changes for error in errors):
         raise ValueError("a refusal that keeps its changes would leave an idempotency key without its answer")
     declaration = Declaration(
@@ -174,6 +179,7 @@ def endpoint(
         etag=etag,
         step_up=step_up,
         own_sign_in=own_sign_in,
+        max_age=max_age,
     )
 
     def declare(view: View) -> View:
@@ -319,6 +325,8 @@ def _answer(declaration: Declaration, result: Any) -> Answer:
     if declaration.media_type != JSON:
         return Answer(declaration.status, {}, result if isinstance(result, bytes) else str(result).encode())
     headers = {}
+    if declaration.max_age is not None:
+        headers["Cache-Control"] = f"public, max-age={declaration.max_age}"
     if declaration.etag:
         headers["ETag"] = f'"{result.version}"'
     if declaration.status == 201 and isinstance(getattr(result, "id", None), UUID):

@@ -225,6 +225,8 @@ def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:
 
 def _answer_headers(declaration: Declaration) -> dict[str, Any]:
     headers = {"X-Request-ID": {"schema": {"type": "string"}, "required": True}}
+    if declaration.max_age is not None:
+        headers["Cache-Control"] = {"schema": {"type": "string"}, "required": True}
     if declaration.etag:
         headers["ETag"] = {"schema": {"type": "string"}, "required": True}
     if declaration.idempotent:
@@ -251,5 +253,5 @@ def _general_errors(rule: Rule, declaration: Declaration) -> Iterable[type[AppEr
         yield errors.IdempotencyKeyReused
     if declaration.if_match:
         yield errors.Stale
-    if rule.rule.startswith(("/api/v1", "/oauth")):
+    if rule.rule.startswith(("/api/v1", "/oauth", "/.well-known/jwks")):
         yield from (errors.DatabaseUnreachable, errors.DatabaseBusy, errors.SchemaBehind)

@@ -194,6 +194,10 @@ TABLE = [
         plain("/me/otp/recovery-codes")),
     Row("DELETE /api/v1/me/otp",                             "409 409 409 409 409 409 403 401",
         plain("/me/otp")),
+    Row("GET /api/v1/me/sessions",                           "200 200 200 200 200 200 403 401",
+        plain("/me/sessions")),
+    Row("DELETE /api/v1/me/sessions/{session_id}",           "404 404 404 404 404 404 403 401",
+        lambda w: (f"/me/sessions/{w.user()}", None)),
     Row("GET /api/v1/me",                                    "200 200 200 200 200 200 403 401",
         plain("/me")),
 
@@ -210,6 +214,10 @@ TABLE = [
         lambda w: (f"/users/{w.user()}/roles", {"roles": ["auditor"]})),
     Row("POST /api/v1/users/{user_id}/deactivate",           "200 403 403 403 403 403 403 401",
         lambda w: (f"/users/{w.user()}/deactivate", None)),
+    Row("GET /api/v1/users/{user_id}/sessions",              "200 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.doctor.id}/sessions", None)),
+    Row("DELETE /api/v1/users/{user_id}/sessions",           "204 403 403 403 403 403 403 401",
+        lambda w: (f"/users/{w.user()}/sessions", None)),
     Row("DELETE /api/v1/users/{user_id}/otp",                "204 403 403 403 403 403 403 401",
         lambda w: (f"/users/{w.enrolled()}/otp", None)),
 
@@ -333,6 +341,8 @@ TABLE = [
     Row("GET /api/v1/patients/{patient_id}/access-log",      "403 403 403 403 200 200 403 401",
         lambda w: (f"/patients/{w.patient['id']}/access-log", None)),
 
+    Row("GET /.well-known/jwks.json",                        "200 200 200 200 200 200 200 200",
+        plain("/.well-known/jwks.json")),
     Row("GET /health/live",                                  "200 200 200 200 200 200 200 200",
         plain("/health/live")),
     Row("GET /health/ready",                                 "200 200 200 200 200 200 200 200",
@@ -476,6 +486,7 @@ OWN_SIGN_IN = (
     "POST /api/v1/auth/logout",
     "POST /api/v1/auth/step-up",
     "GET /api/v1/me ",
+    "GET /api/v1/me/sessions ",
     "POST /api/v1/me/",
     "DELETE /api/v1/me/",
 )

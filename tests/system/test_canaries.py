@@ -490,7 +490,7 @@ def test_the_end_of_a_process_is_a_line_too(crash: str) -> None:
     assert [json.loads(line)["event"] for line in printed.splitlines()] == [CRASHES[crash]]
 
 
-HOSTILE = "Ada\r\nINFO forged\n\x00\x1b[31mred\x1b[0m\x85\u2028\u2029\u202etxt\x7f\x9b31m\ud800"
+HOSTILE = "Ada\r\nINFO forged\n\x00\x1b[31mred\x1b[0m\x85\u2028\u2029\u202etxt\x7f\x9b31m"
 
 
 class TestLine:
@@ -506,6 +506,16 @@ class TestLine:
             assert all(line.isprintable() for line in kept)
         said = json.loads(channels.lines[0])
         assert (said["event"], said["value"]) == (HOSTILE, HOSTILE)
+
+    def test_has_no_half_of_a_character(self, channels: Channels) -> None:
+        """What cannot be written as UTF-8; only the program's own handlers may see it."""
+        record = logging.LogRecord("some.library", logging.WARNING, __file__, 1, "said %s", ("\ud800",), None)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, Keeper):
+                handler.emit(record)
+        for kept in (channels.lines, channels.console):
+            assert all(line.isprintable() and line.encode() for line in kept)
+            assert len(kept) == 1
 
     def test_has_its_time_in_utc(self, channels: Channels) -> None:
         """As ISO 8601."""

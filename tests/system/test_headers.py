@@ -23,6 +23,7 @@ from tests.system.test_access import TABLE, World, route_of
 ORIGIN = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
 PAGE = "GET /api/docs"
 ASSET = "GET /api/docs/{name}"
+KEYS = "GET /.well-known/jwks.json"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "PROPFIND"]
 
 
@@ -62,7 +63,7 @@ def calls(world: World, route: str, declaration: Declaration, patch: pytest.Monk
         yield 401, Caller(world.app, "forged").call(method, path, headers=ORIGIN)
         refused = next((role for role in Role if row and row.expected[role] == 403), None)
         if refused:
-            yield 403, world.callers[refused].call(method, path, headers=ORIGIN)
+            yield 403, world.caller(refused).call(method, path, headers=ORIGIN)
     if declaration.body:
         for status, kind, data in ((400, http.JSON, "{"), (415, "text/plain", "{}"), (413, http.JSON, BIG)):
             sent = ORIGIN | {"Authorization": f"Bearer {able.token}", "Content-Type": kind}
@@ -100,8 +101,8 @@ def policy(answer: Any) -> dict[str, str]:
 
 def ensure_safe(answer: Any, route: str) -> None:
     """The answer has what every answer has, and nothing that none may have."""
-    page, asset = (route == one and answer.status_code == 200 for one in (PAGE, ASSET))
-    own = {"Content-Security-Policy"} if page else {"Cache-Control"} if asset else set()
+    page, asset, keys = (route == one and answer.status_code == 200 for one in (PAGE, ASSET, KEYS))
+    own = {"Content-Security-Policy"} if page else {"Cache-Control"} if asset or keys else set()
     for name in HEADERS.keys() - own:
         assert answer.headers.getlist(name) == [HEADERS[name]], (route, answer.status, name)
     found = policy(answer)

@@ -57,6 +57,7 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/me/otp/confirm",
     "POST /api/v1/me/otp/recovery-codes",
     "DELETE /api/v1/me/otp",
+    "DELETE /api/v1/me/sessions/{session_id}",
     "DELETE /api/v1/users/{user_id}/otp",
     "POST /api/v1/clinicians",
     "POST /api/v1/service-clients",
@@ -149,11 +150,13 @@ def run(api: Any, subtests: pytest.Subtests, act: Callable[[Case[Any]], object])
             calls()
 
 
+@pytest.mark.timeout(400)
 def test_staff_get_what_the_document_says(api: Any, furnished: Furnished, subtests: pytest.Subtests) -> None:
     """Whatever the ids: no failure, and no status, header or shape that is not documented."""
     run(api, subtests, lambda case: case.call_and_validate(headers=furnished.headers(case)))
 
 
+@pytest.mark.timeout(400)
 def test_known_things_answer_as_the_document_says(api: Any, furnished: Furnished, subtests: pytest.Subtests) -> None:
     """The same, with ids behind which there is something; so that the calls succeed too."""
     succeeded: dict[str, bool] = {}
@@ -167,6 +170,7 @@ def test_known_things_answer_as_the_document_says(api: Any, furnished: Furnished
     assert {label for label, once in succeeded.items() if not once} <= DEPENDENT
 
 
+@pytest.mark.timeout(400)
 def test_a_stranger_gets_what_the_document_says(api: Any, subtests: pytest.Subtests) -> None:
     """Without a token: 401 before any word on the input, but for the public calls."""
 
