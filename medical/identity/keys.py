@@ -133,7 +133,7 @@ RING = select(
     SigningKey.public_key,
     SigningKey.created_at,
     SigningKey.retired_at,
-).order_by(SigningKey.created_at, SigningKey.id)
+).order_by(SigningKey.created_at, SigningKey.status)
 
 
 def _verifying(row: Any) -> Verifying:

@@ -89,6 +89,9 @@ class User(Tenant, Base):
     patient: Mapped["Patient | None"] = relationship(
         back_populates="user", lazy="raise", primaryjoin="User.id == foreign(Patient.user_id)"
     )
+    service_client: Mapped["ServiceClient | None"] = relationship(
+        back_populates="user", lazy="raise", primaryjoin="User.id == foreign(ServiceClient.id)"
+    )
     availabilities: Mapped[list["Availability"]] = relationship(
         back_populates="clinician",
         lazy="raise",
@@ -187,7 +190,9 @@ class ServiceClient(Owned, Base):
     created_at: Mapped[datetime]
     version: Mapped[int] = mapped_column(default=1)
 
-    user: Mapped[User] = relationship(lazy="raise", primaryjoin="User.id == foreign(ServiceClient.id)")
+    user: Mapped[User] = relationship(
+        back_populates="service_client", lazy="raise", primaryjoin="User.id == foreign(ServiceClient.id)"
+    )
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 

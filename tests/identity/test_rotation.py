@@ -126,12 +126,13 @@ class TestRotation:
         def work(number: int) -> tuple[set[str], set[int]]:
             signed, answers = set(), set()
             for turn in count(number):
-                if over.is_set():
-                    return signed, answers
+                last = over.is_set()
                 fresh = again(apps[turn % 2], nurse)
                 signed.add(key_of(fresh))
                 answers.add(Caller(apps[(turn + 1) % 2], fresh.token).get("/me").status_code)
                 answers.add(Caller(apps[turn % 2], nurse.token).get("/me").status_code)
+                if last:
+                    return signed, answers
             raise AssertionError("counting has no end")
 
         def turn_over(times: int) -> None:
