@@ -6,7 +6,6 @@ verifies by what it read within a minute, and reads again for a key that it does
 reads at that moment. How keys move on is ``medical.identity.rotation``.
 """
 
-import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ class KeyRing:
     def new_key(self, status: str) -> dict[str, Any]:
         """A new key as a row of the ring."""
         private = Ed25519PrivateKey.generate()
-        key_id = base64.urlsafe_b64encode(new_id().bytes).decode().rstrip("=")
+        key_id = new_id().hex
         raw = private.private_bytes(RAW, serialization.PrivateFormat.Raw, serialization.NoEncryption())
         return {
             "id": key_id,
@@ -133,7 +132,7 @@ RING = select(
     SigningKey.public_key,
     SigningKey.created_at,
     SigningKey.retired_at,
-).order_by(SigningKey.created_at, SigningKey.status)
+).order_by(SigningKey.created_at, SigningKey.id)
 
 
 def _verifying(row: Any) -> Verifying:
