@@ -24,7 +24,7 @@ ORIGIN = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PO
 PAGE = "GET /api/docs"
 ASSET = "GET /api/docs/{name}"
 KEYS = "GET /.well-known/jwks.json"
-TOKEN = "POST /oauth/token"  # noqa: S105 - an address, not a token
+TOKEN = "POST /oauth/token"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "PROPFIND"]
 
 
