@@ -25,6 +25,8 @@ from medical.people import proxy_routes as proxies
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.scheduling import hold_routes as holds
+from medical.scheduling import life_routes as decisions
 from medical.scheduling import routes as scheduling
 
 NO_DATABASE = "postgresql://medical_app@/medical"
@@ -51,6 +53,8 @@ BLUEPRINTS = (
     scheduling.availabilities,
     scheduling.slots,
     scheduling.appointments,
+    decisions.decisions,
+    holds.bp,
     trail.trail,
     trail.accesses,
     health.bp,

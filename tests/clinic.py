@@ -4,10 +4,13 @@ Everything has a valid default; a test says only what matters to it.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import jwt
 import pyotp
@@ -23,6 +26,7 @@ from medical.identity.service import create_user
 from medical.platform import clock
 from medical.platform.db import Scope, db, scoped
 from medical.platform.ids import new_id
+from medical.scheduling.models import Appointment
 
 API = "/api/v1"
 ABSOLUTE = ("/api/", "/health", "/metrics", "/oauth/", "/.well-known/")
@@ -137,7 +141,7 @@ class Clinic:
             proved_at = clock.now() - timedelta(minutes=minutes_ago)
             started = sessions.start(self.organization_id, user_id, proved_at)
             claims = tokens.Claims(user_id, started.session_id, self.organization_id)
-            token = tokens.issue(self.app.extensions["key_ring"], claims, clock.now())
+            token = tokens.issue(self.app.extensions["key_ring"], claims, datetime.now(UTC))
             db.session.commit()
         return Caller(self.app, token, user_id)
 
@@ -218,6 +222,28 @@ class Clinic:
     ) -> dict[str, Any]:
         """A booked appointment."""
         return self._made("/appointments", self.booking(patient, clinician, kind, start))
+
+    @contextmanager
+    def at(self, moment: str) -> Iterator[Callable[[Caller], Caller]]:
+        """It is another moment; what this gives signs somebody in then, for the sign-ins of today are over."""
+        with mock.patch.object(clock, "now", return_value=datetime.fromisoformat(moment)):
+            yield lambda caller: self.signed_in(UUID(caller.id))
+
+    def began(self, appointment: dict[str, Any]) -> None:
+        """The appointment's time came: it began half an hour ago, where it is noon now."""
+        now = datetime.now(UTC)
+        start, hours = now - timedelta(minutes=30), 12 - now.hour
+        zone = f"Etc/GMT{-hours:+d}" if hours else "UTC"
+        with self.app.app_context(), scoped(Scope(self.organization_id)):
+            changed = {
+                "start_at": start,
+                "end_at": now,
+                "time_zone": zone,
+                "local_start": start.astimezone(ZoneInfo(zone)).replace(tzinfo=None),
+                "version": Appointment.version + 1,
+            }
+            db.session.execute(update(Appointment).where(Appointment.id == UUID(appointment["id"])).values(changed))
+            db.session.commit()
 
     def free(self, kind: dict[str, Any], start: str, until: str, **given: Any) -> list[str]:
         """The starts of the free times."""

@@ -31,6 +31,12 @@ DONE = {
     Action.APPOINTMENT_STARTED: "began a visit of yours",
     Action.APPOINTMENT_FULFILLED: "completed a visit of yours",
     Action.APPOINTMENT_MISSED: "noted that you did not come to your appointment",
+    Action.APPOINTMENT_ARRIVED: "noted that you had arrived",
+    Action.APPOINTMENT_APPROVED: "approved an appointment that was requested for you",
+    Action.APPOINTMENT_DECLINED: "declined an appointment that was requested for you",
+    Action.APPOINTMENT_REINSTATED: "put an appointment of yours back",
+    Action.APPOINTMENT_ENTERED_IN_ERROR: "noted that an appointment of yours was entered in error",
+    Action.APPOINTMENT_OVERBOOKED: "booked an appointment for you beside another one's",
     Action.AUDIT_READ: "looked at what is noted about your record",
     Action.ACCESS_LOG_READ: "read this list",
 }

@@ -1,41 +1,160 @@
 """Why a booking or another act on a diary is refused."""
 
-from medical.platform.errors import Conflict, Forbidden
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from medical.platform.errors import Conflict, Forbidden, Problem
 
 
-class SlotTaken(Conflict):
+class Reason(Struct, frozen=True):
+    """One thing that stands in the way."""
+
+    code: str
+    detail: str
+
+
+class FreeTime(Struct, frozen=True):
+    """A time that could be booked instead."""
+
+    clinician_id: UUID
+    location_id: UUID | None
+    start: datetime
+    end: datetime
+
+
+class BookingProblem(Problem, frozen=True, kw_only=True):
+    """Why a time cannot be booked: `reasons` has everything in the way, `code` is the first of them.
+
+    `next_free` are the next times, at most three, at which the same would work.
+    """
+
+    reasons: list[Reason]
+    next_free: list[FreeTime]
+
+
+class NotBookable(Conflict):
+    """A time that cannot be booked."""
+
+    shape = BookingProblem
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        reasons: "Sequence[type[NotBookable]]" = (),
+        next_free: Sequence[FreeTime] = (),
+    ) -> None:
+        told = [Reason(one.code, one.detail) for one in reasons or [type(self)]]
+        members: dict[str, Any] = {"reasons": told, "next_free": list(next_free)}
+        super().__init__(detail, members=msgspec.to_builtins(members))
+
+
+class HoldExpired(NotBookable):
+    """The hold is no more, or not the caller's, or for something else."""
+
+    code, title = "hold_expired", "Hold expired"
+    detail = "You hold no such time any more; look for a free one."
+
+
+class SlotTaken(NotBookable):
     """Somebody else has this time with the clinician."""
 
     code, title = "slot_taken", "Time taken"
     detail = "The clinician is taken at this time; look for another free slot."
 
 
-class PatientBusy(Conflict):
+class PatientBusy(NotBookable):
     """The patient has another appointment at this time."""
 
     code, title = "patient_busy", "Patient busy"
     detail = "The patient has another appointment at this time."
 
 
-class OutsideAvailability(Conflict):
+class OutsideAvailability(NotBookable):
     """The clinician does not work then, or not for this type of appointment."""
 
     code, title = "outside_availability", "Outside availability"
     detail = "The clinician has no availability for this type of appointment over the whole of this time."
 
 
-class TooSoon(Conflict):
+class TooSoon(NotBookable):
     """The start is past, or nearer than the type's notice allows."""
 
     code, title = "too_soon", "Too soon"
     detail = "The start is past, or nearer than this type of appointment allows."
 
 
-class BeyondHorizon(Conflict):
+class BeyondHorizon(NotBookable):
     """The start is farther ahead than the type allows."""
 
     code, title = "beyond_horizon", "Too far ahead"
     detail = "The start is farther ahead than this type of appointment allows."
+
+
+class DayFull(NotBookable):
+    """The clinician has as many appointments of this type on that day as it allows."""
+
+    code, title = "day_full", "Day full"
+    detail = "The clinician has as many appointments of this type on that day as they take."
+
+
+class PatientLimit(NotBookable):
+    """The patient has as many appointments of this type ahead as it allows."""
+
+    code, title = "patient_limit", "Patient's limit reached"
+    detail = "The patient has as many appointments of this type ahead as one may have."
+
+
+IN_ORDER = (
+    HoldExpired,
+    TooSoon,
+    BeyondHorizon,
+    OutsideAvailability,
+    SlotTaken,
+    PatientBusy,
+    DayFull,
+    PatientLimit,
+)
+"""The reasons in the order in which they are told; the first gives the code."""
+
+
+def refusal_for(reasons: Sequence[type[NotBookable]], next_free: Sequence[FreeTime]) -> NotBookable:
+    """The refusal that tells all the reasons."""
+    told = sorted(set(reasons), key=IN_ORDER.index)
+    return told[0](reasons=told, next_free=next_free)
+
+
+class TooManyHolds(Conflict):
+    """The caller holds as many times as one may hold."""
+
+    code, title = "too_many_holds", "Too many holds"
+    detail = "You hold as many times as one may; book or give up one of them, or wait until one expires."
+
+
+class TooEarly(Conflict):
+    """Nobody is missed before they are late."""
+
+    code, title = "too_early", "Too early"
+    detail = "A patient is missed ten minutes after the start at the earliest."
+
+
+class NotToday(Conflict):
+    """Patients arrive on the day of their appointment."""
+
+    code, title = "not_today", "Not today"
+    detail = "The appointment is not today, where it takes place."
+
+
+class CutoffPassed(Conflict):
+    """So near to the start, only those who may can call an appointment off, or move it."""
+
+    code, title = "cutoff_passed", "Too late to cancel"
+    detail = "It is too late to cancel or move this appointment yourself; call the desk."
 
 
 class InvalidTransition(Conflict):

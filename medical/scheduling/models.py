@@ -25,14 +25,25 @@ from medical.platform.ids import new_id
 
 
 class Status(StrEnum):
-    """The states of an appointment (FHIR's, in the spelling of our contract)."""
+    """The states of an appointment (FHIR's, in the spelling of our contract).
 
+    What is ``held`` is a hold, not an appointment yet.
+    """
+
+    HELD = "held"
+    REQUESTED = "requested"
     BOOKED = "booked"
+    ARRIVED = "arrived"
     CHECKED_IN = "checked_in"
     IN_PROGRESS = "in_progress"
     FULFILLED = "fulfilled"
     NO_SHOW = "no_show"
     CANCELLED = "cancelled"
+    ENTERED_IN_ERROR = "entered_in_error"
+
+
+STORED = [status for status in Status if status is not Status.HELD]
+"""Those that an appointment can have."""
 
 
 class AppointmentType(Tenant, Base):
@@ -46,6 +57,9 @@ class AppointmentType(Tenant, Base):
         CheckConstraint("grid_minutes BETWEEN 1 AND 1440", name="grid_minutes"),
         CheckConstraint("min_notice_minutes >= 0", name="min_notice_minutes"),
         CheckConstraint("horizon_days BETWEEN 1 AND 550", name="horizon_days"),
+        CheckConstraint("cancellation_cutoff_minutes >= 0", name="cancellation_cutoff_minutes"),
+        CheckConstraint("max_per_day >= 1", name="max_per_day"),
+        CheckConstraint("max_per_patient >= 1", name="max_per_patient"),
     )
 
     name: Mapped[str]
@@ -53,6 +67,12 @@ class AppointmentType(Tenant, Base):
     grid_minutes: Mapped[int] = mapped_column(comment="starts lie this far apart from the start of each opening")
     min_notice_minutes: Mapped[int]
     horizon_days: Mapped[int] = mapped_column(comment="counted in the clinician's zone")
+    cancellation_cutoff_minutes: Mapped[int] = mapped_column(
+        server_default="0", default=0, comment="nearer than this to the start, a cancellation is late"
+    )
+    needs_approval: Mapped[bool] = mapped_column(server_default=false(), default=False)
+    max_per_day: Mapped[int | None] = mapped_column(comment="of one clinician on one local day; null: any number")
+    max_per_patient: Mapped[int | None] = mapped_column(comment="that one patient has ahead; null: any number")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -113,7 +133,7 @@ class Appointment(Tenant, Base):
         same_organization("appointment", "appointment_type_id", "appointment_type"),
         same_organization("appointment", "location_id", "location"),
         CheckConstraint("end_at > start_at", name="times"),
-        CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in Status)})", name="status"),
+        CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in STORED)})", name="status"),
         Index("ix_appointment_organization_id_start_at", "organization_id", "start_at", "id"),
         Index("ix_appointment_clinician_id_start_at", "clinician_id", "start_at"),
         Index("ix_appointment_patient_id_start_at", "patient_id", "start_at"),
@@ -133,7 +153,7 @@ class Appointment(Tenant, Base):
         comment="wall-clock time meant at booking, so that a later change of the zone's rules shows",
     )
     reason: Mapped[str | None]
-    status_reason: Mapped[str | None] = mapped_column(comment="why it was cancelled or moved")
+    status_reason: Mapped[str | None] = mapped_column(comment="why it was cancelled, moved or overbooked")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_by: Mapped[UUID | None] = mapped_column(comment="who booked it")
@@ -142,6 +162,13 @@ class Appointment(Tenant, Base):
     )
     sensitive: Mapped[bool] = mapped_column(server_default=false(), default=False, comment="not for proxies")
     released_at: Mapped[datetime | None] = mapped_column(comment="when it was cancelled or missed")
+    cancelled_late: Mapped[bool] = mapped_column(
+        server_default=false(), default=False, comment="after the cut-off of its type"
+    )
+    queue_number: Mapped[int | None] = mapped_column(comment="drawn at check-in, for its place and local day")
+    overbooked: Mapped[bool] = mapped_column(
+        server_default=false(), default=False, comment="beside another one of the clinician's, on purpose"
+    )
     reason_seen: Mapped[bool] = query_expression()
     """Whether the caller may know why the patient comes."""
 
@@ -168,27 +195,79 @@ class AppointmentEvent(Owned, Base):
     """Whether the caller may know why; set by who reads the history."""
 
 
+class QueueDay(Tenant, Base):
+    """The last queue number drawn at a place on a local day."""
+
+    __tablename__ = "queue_day"
+    __table_args__ = (
+        same_organization("queue_day", "location_id", "location"),
+        UniqueConstraint(
+            "organization_id",
+            "location_id",
+            "day",
+            name="uq_queue_day_organization_id_location_id_day",
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("last_number >= 1", name="last_number"),
+    )
+
+    location_id: Mapped[UUID | None]
+    day: Mapped[date]
+    last_number: Mapped[int]
+
+
+class Hold(Tenant, Base):
+    """A time that nobody else can book until it expires; never changed, only given up."""
+
+    __tablename__ = "hold"
+    __table_args__ = (
+        tenant_key("hold"),
+        same_organization("hold", "clinician_id", "clinician"),
+        same_organization("hold", "appointment_type_id", "appointment_type"),
+        CheckConstraint("end_at > start_at", name="times"),
+        Index("ix_hold_held_by", "held_by"),
+        Index("ix_hold_expires_at", "organization_id", "expires_at"),
+    )
+
+    clinician_id: Mapped[UUID]
+    appointment_type_id: Mapped[UUID]
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime]
+    held_by: Mapped[UUID] = mapped_column(comment="the user who may book it")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
 class Allocation(Owned, Base):
-    """A live claim on somebody's time. PostgreSQL lets no two claims of one person overlap."""
+    """A live claim on somebody's time. PostgreSQL lets no two claims of one person overlap.
+
+    One that a hold made counts until it expires; it may stand there a while longer, until somebody wants the time.
+    """
 
     __tablename__ = "allocation"
     __table_args__ = (
         same_organization("allocation", "appointment_id", "appointment", deferrable=True, initially="DEFERRED"),
+        same_organization("allocation", "hold_id", "hold", ondelete="CASCADE"),
         ExcludeConstraint(
             ("bookable_id", "="), ("during", "&&"), name="ex_allocation_bookable_id_during", using="gist"
         ),
-        CheckConstraint("kind IN ('clinician', 'patient')", name="kind"),
+        CheckConstraint("kind IN ('clinician', 'patient', 'overbook')", name="kind"),
         CheckConstraint("end_at > start_at", name="times"),
+        CheckConstraint("num_nonnulls(appointment_id, hold_id) = 1", name="claimant"),
+        CheckConstraint("(hold_id IS NULL) = (expires_at IS NULL)", name="expires_at"),
         Index("ix_allocation_appointment_id", "appointment_id"),
+        Index("ix_allocation_hold_id", "hold_id"),
         Index("ix_allocation_bookable_id_start_at", "bookable_id", "start_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    bookable_id: Mapped[UUID] = mapped_column(comment="whose time: a clinician's or a patient's id")
+    bookable_id: Mapped[UUID] = mapped_column(comment="whose time: a clinician's, a patient's or a lane's id")
     kind: Mapped[str]
     start_at: Mapped[datetime] = mapped_column(
         comment="beside the range: range operators, not leakproof, use no index under row-level security"
     )
     end_at: Mapped[datetime]
     during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE, Computed("tstzrange(start_at, end_at)", persisted=True))
-    appointment_id: Mapped[UUID]
+    appointment_id: Mapped[UUID | None]
+    hold_id: Mapped[UUID | None]
+    expires_at: Mapped[datetime | None] = mapped_column(comment="of a hold")

@@ -1,35 +1,91 @@
 """Who may act on which diary, and which moves an appointment can make."""
 
+from datetime import date, datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from medical.identity.permissions import Role
-from medical.platform.authz import Actor
-from medical.scheduling.errors import InvalidTransition, NotYourDiary
+from medical.platform.authz import Actor, holds
+from medical.scheduling.errors import CutoffPassed, InvalidTransition, NotToday, NotYourDiary, TooEarly
 from medical.scheduling.models import Status
-from medical.scheduling.permissions import DESK, HOURS
+from medical.scheduling.permissions import DESK, HOURS, Permission
 
-MOVES: dict[Status, frozenset[Status]] = {
-    Status.BOOKED: frozenset({Status.BOOKED, Status.CHECKED_IN, Status.CANCELLED, Status.NO_SHOW}),
-    Status.CHECKED_IN: frozenset({Status.IN_PROGRESS, Status.FULFILLED, Status.CANCELLED}),
-    Status.IN_PROGRESS: frozenset({Status.FULFILLED}),
-    Status.FULFILLED: frozenset(),
-    Status.NO_SHOW: frozenset(),
-    Status.CANCELLED: frozenset(),
+
+class Act(StrEnum):
+    """What can be done with an appointment; by these names it is called."""
+
+    APPROVE = "approve"
+    DECLINE = "decline"
+    RESCHEDULE = "reschedule"
+    ARRIVE = "arrive"
+    CHECK_IN = "check-in"
+    START = "start"
+    COMPLETE = "complete"
+    NO_SHOW = "no-show"
+    CANCEL = "cancel"
+    REINSTATE = "reinstate"
+    ENTER_IN_ERROR = "enter-in-error"
+
+
+MOVES: dict[Act, tuple[frozenset[Status], Status]] = {
+    Act.APPROVE: (frozenset({Status.REQUESTED}), Status.BOOKED),
+    Act.DECLINE: (frozenset({Status.REQUESTED}), Status.CANCELLED),
+    Act.RESCHEDULE: (frozenset({Status.BOOKED}), Status.BOOKED),
+    Act.ARRIVE: (frozenset({Status.BOOKED}), Status.ARRIVED),
+    Act.CHECK_IN: (frozenset({Status.BOOKED, Status.ARRIVED}), Status.CHECKED_IN),
+    Act.START: (frozenset({Status.CHECKED_IN}), Status.IN_PROGRESS),
+    Act.COMPLETE: (frozenset({Status.ARRIVED, Status.CHECKED_IN, Status.IN_PROGRESS}), Status.FULFILLED),
+    Act.NO_SHOW: (frozenset({Status.BOOKED}), Status.NO_SHOW),
+    Act.CANCEL: (
+        frozenset({Status.REQUESTED, Status.BOOKED, Status.ARRIVED, Status.CHECKED_IN}),
+        Status.CANCELLED,
+    ),
+    Act.REINSTATE: (frozenset({Status.CANCELLED, Status.NO_SHOW}), Status.BOOKED),
+    Act.ENTER_IN_ERROR: (frozenset({Status.BOOKED, Status.FULFILLED, Status.NO_SHOW}), Status.ENTERED_IN_ERROR),
 }
-"""From each status, where an appointment can go; booked to booked is a new time."""
+"""The table of states: from which statuses each act leads to which. What is new begins booked or requested."""
 
-RELEASING = frozenset({Status.CANCELLED, Status.NO_SHOW})
+RELEASING = frozenset({Status.CANCELLED, Status.NO_SHOW, Status.ENTERED_IN_ERROR})
 """Statuses that give the time free again."""
 
+GRACE = timedelta(minutes=10)
+"""So long after the start a patient may still come."""
 
 BOOKERS = DESK | {Role.SERVICE}
 """Roles that book anybody with everybody; a service client then acts on what it booked alone."""
 
 
-def ensure_can_move(status: str, to: Status) -> None:
-    """Raise ``InvalidTransition`` when the table of moves does not allow it."""
-    if to not in MOVES[Status(status)]:
+def outcome_of(act: Act, status: str) -> Status:
+    """The status that the act leads to; raises ``InvalidTransition`` when the table does not allow it."""
+    sources, to = MOVES[act]
+    if status not in sources:
         raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
+    return to
+
+
+def ensure_timely(act: Act, start: datetime, zone: str, now: datetime) -> None:
+    """Raise ``TooEarly`` or ``NotToday`` for what can be said of an appointment only when it is its time.
+
+    Patients arrive on the day of the appointment, by the clock of the place.
+    """
+    if act is Act.NO_SHOW and now < start + GRACE:
+        raise TooEarly
+    if act in (Act.ARRIVE, Act.CHECK_IN) and local_day(now, zone) != local_day(start, zone):
+        raise NotToday
+
+
+def local_day(instant: datetime, zone: str) -> date:
+    """The day that it is in ``zone``."""
+    return instant.astimezone(ZoneInfo(zone)).date()
+
+
+def is_late(actor: Actor, start: datetime, cutoff_minutes: int, now: datetime) -> bool:
+    """Whether it is past the cut-off; raises ``CutoffPassed`` if so and the actor may not act then."""
+    late = now >= start - timedelta(minutes=cutoff_minutes)
+    if late and not holds(actor, Permission.APPOINTMENT_CANCEL_LATE):
+        raise CutoffPassed
+    return late
 
 
 def ensure_can_book(actor: Actor, spoken_for: bool, clinician_id: UUID) -> None:
@@ -41,6 +97,17 @@ def ensure_can_book(actor: Actor, spoken_for: bool, clinician_id: UUID) -> None:
     if spoken_for:
         return
     raise NotYourDiary
+
+
+def only_choice(actor: Actor, spoken_for: bool) -> UUID | None:
+    """The only clinician with whom the actor may book a patient, or None when all are open to choice."""
+    return None if spoken_for or actor.roles & BOOKERS else actor.user_id
+
+
+def ensure_can_hold(actor: Actor, clinician_id: UUID) -> None:
+    """Raise ``NotYourDiary`` unless the actor may book this clinician at all."""
+    if bookable_by(actor) not in (None, clinician_id):
+        raise NotYourDiary
 
 
 def ensure_can_edit_hours(actor: Actor, clinician_id: UUID) -> None:

@@ -12,19 +12,18 @@ from medical.platform.authz import current_actor
 from medical.platform.errors import NotFound
 from medical.platform.http import endpoint
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
-from medical.scheduling import service
+from medical.scheduling import booking, life, service
 from medical.scheduling.errors import (
+    IN_ORDER,
     AppointmentTypeExists,
-    BeyondHorizon,
+    CutoffPassed,
     InvalidTransition,
+    NotToday,
     NotYourDiary,
-    OutsideAvailability,
-    PatientBusy,
-    SlotTaken,
-    TooSoon,
+    TooEarly,
 )
-from medical.scheduling.models import Status
 from medical.scheduling.permissions import Permission
+from medical.scheduling.policy import Act
 from medical.scheduling.schemas import (
     AppointmentEventOut,
     AppointmentOut,
@@ -52,11 +51,7 @@ EventVersion = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 BOOKING_REFUSALS = [
     NotFound,
     NotYourDiary,
-    SlotTaken,
-    PatientBusy,
-    OutsideAvailability,
-    TooSoon,
-    BeyondHorizon,
+    *IN_ORDER,
 ]
 
 
@@ -209,8 +204,8 @@ def search_slots(query: SlotQuery) -> Page[SlotOut]:
     etag=True,
 )
 def book_appointment(body: BookAppointment) -> AppointmentOut:
-    """Book a free time with a clinician."""
-    return AppointmentOut.of(service.book(current_actor(), **body.arguments()))
+    """Book a free time with a clinician, or with the fairest of a specialty."""
+    return AppointmentOut.of(booking.book(current_actor(), **body.arguments()))
 
 
 @endpoint(
@@ -267,14 +262,14 @@ def get_history(appointment_id: UUID, query: PageQuery) -> Page[AppointmentEvent
     permission=Permission.APPOINTMENT_CANCEL,
     body=CancelAppointment,
     returns=(200, AppointmentOut),
-    errors=[InvalidTransition],
+    errors=[InvalidTransition, CutoffPassed],
     audit=Action.APPOINTMENT_CANCELLED,
     if_match=True,
     etag=True,
 )
 def cancel(appointment_id: UUID, body: CancelAppointment, expected_version: int | None) -> AppointmentOut:
     """Cancel an appointment; its time is free again."""
-    return _moved(appointment_id, expected_version, Status.CANCELLED, body.reason)
+    return _moved(appointment_id, expected_version, Act.CANCEL, body.reason)
 
 
 @endpoint(
@@ -282,14 +277,14 @@ def cancel(appointment_id: UUID, body: CancelAppointment, expected_version: int 
     permission=Permission.APPOINTMENT_RESCHEDULE,
     body=RescheduleAppointment,
     returns=(200, AppointmentOut),
-    errors=[*BOOKING_REFUSALS, InvalidTransition],
+    errors=[*BOOKING_REFUSALS, InvalidTransition, CutoffPassed],
     audit=Action.APPOINTMENT_RESCHEDULED,
     if_match=True,
     etag=True,
 )
 def reschedule(appointment_id: UUID, body: RescheduleAppointment, expected_version: int | None) -> AppointmentOut:
     """Give an appointment another time, keeping its id; if refused it stays where it was."""
-    moved = service.reschedule(current_actor(), appointment_id, expected_version, **body.arguments())
+    moved = booking.reschedule(current_actor(), appointment_id, expected_version, **body.arguments())
     return AppointmentOut.of(moved)
 
 
@@ -297,14 +292,14 @@ def reschedule(appointment_id: UUID, body: RescheduleAppointment, expected_versi
     appointments.post("/<uuid:appointment_id>/check-in"),
     permission=Permission.APPOINTMENT_CHECK_IN,
     returns=(200, AppointmentOut),
-    errors=[InvalidTransition],
+    errors=[InvalidTransition, NotToday],
     audit=Action.APPOINTMENT_CHECKED_IN,
     if_match=True,
     etag=True,
 )
 def check_in(appointment_id: UUID, expected_version: int | None) -> AppointmentOut:
-    """The patient is here."""
-    return _moved(appointment_id, expected_version, Status.CHECKED_IN)
+    """The patient is here and ready; they get a queue number."""
+    return _moved(appointment_id, expected_version, Act.CHECK_IN)
 
 
 @endpoint(
@@ -318,7 +313,7 @@ def check_in(appointment_id: UUID, expected_version: int | None) -> AppointmentO
 )
 def start(appointment_id: UUID, expected_version: int | None) -> AppointmentOut:
     """The patient is with the clinician."""
-    return _moved(appointment_id, expected_version, Status.IN_PROGRESS)
+    return _moved(appointment_id, expected_version, Act.START)
 
 
 @endpoint(
@@ -332,23 +327,22 @@ def start(appointment_id: UUID, expected_version: int | None) -> AppointmentOut:
 )
 def complete(appointment_id: UUID, expected_version: int | None) -> AppointmentOut:
     """The visit has taken place."""
-    return _moved(appointment_id, expected_version, Status.FULFILLED)
+    return _moved(appointment_id, expected_version, Act.COMPLETE)
 
 
 @endpoint(
     appointments.post("/<uuid:appointment_id>/no-show"),
     permission=Permission.APPOINTMENT_NO_SHOW,
     returns=(200, AppointmentOut),
-    errors=[InvalidTransition],
+    errors=[InvalidTransition, TooEarly],
     audit=Action.APPOINTMENT_MISSED,
     if_match=True,
     etag=True,
 )
 def no_show(appointment_id: UUID, expected_version: int | None) -> AppointmentOut:
     """The patient did not come; the time is free again."""
-    return _moved(appointment_id, expected_version, Status.NO_SHOW)
+    return _moved(appointment_id, expected_version, Act.NO_SHOW)
 
 
-def _moved(appointment_id: UUID, expected_version: int | None, to: Status, reason: str | None = None) -> AppointmentOut:
-    moved = service.change_status(current_actor(), appointment_id, expected_version, to, reason)
-    return AppointmentOut.of(moved)
+def _moved(appointment_id: UUID, expected_version: int | None, act: Act, reason: str | None = None) -> AppointmentOut:
+    return AppointmentOut.of(life.change(current_actor(), appointment_id, expected_version, act, reason))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
@@ -11,7 +11,7 @@ from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text, Version
 from medical.platform.zones import TimeZone
-from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
+from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Hold, Status
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
 
@@ -33,17 +33,27 @@ LocalTime = Annotated[
     ),
 ]
 EveryWeeks = Annotated[int, Meta(ge=1, le=52)]
+Most = Annotated[int, Meta(ge=1, le=1000)]
 TypeIds = Annotated[list[UUID], Meta(min_length=1, max_length=100)]
 
 
 class CreateAppointmentType(Input, frozen=True, kw_only=True):
-    """A kind of visit; possible starts lie every `grid_minutes` from the start of each opening."""
+    """A kind of visit; possible starts lie every `grid_minutes` from the start of each opening.
+
+    Nearer to the start than `cancellation_cutoff_minutes`, only staff cancel or move it. What `needs_approval`
+    is requested first. `max_per_day` counts those of one clinician on one local day, `max_per_patient` those
+    that one patient has ahead.
+    """
 
     name: Text
     duration_minutes: Minutes
     grid_minutes: Minutes | None = None
     min_notice_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
     horizon_days: Annotated[int, Meta(ge=1, le=550)] = 365
+    cancellation_cutoff_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
+    needs_approval: bool = False
+    max_per_day: Most | None = None
+    max_per_patient: Most | None = None
 
 
 class AppointmentTypeOut(Output, frozen=True, kw_only=True):
@@ -55,6 +65,10 @@ class AppointmentTypeOut(Output, frozen=True, kw_only=True):
     grid_minutes: int
     min_notice_minutes: int
     horizon_days: int
+    cancellation_cutoff_minutes: int
+    needs_approval: bool
+    max_per_day: int | None
+    max_per_patient: int | None
     version: Version
 
     @classmethod
@@ -188,18 +202,82 @@ Minute = Annotated[Instant, Meta(extra={"check": _minute_problem})]
 
 
 class BookAppointment(Input, frozen=True, kw_only=True):
-    """A time with a clinician for a patient; the place matters only where hours at two sites overlap.
+    """A time for a patient with a clinician, or with the fairest free clinician of a `specialty`.
 
-    A `sensitive` visit is not shown to who acts for the patient, such as a parent.
+    The place matters only where hours at two sites overlap. A `sensitive` visit is not shown to who acts for
+    the patient, such as a parent. `hold_id` is the caller's hold of just this time.
     """
 
     patient_id: UUID
-    clinician_id: UUID
+    clinician_id: UUID | None = None
+    specialty: Text | None = None
     appointment_type_id: UUID
     start: Minute
     location_id: UUID | None = None
     reason: LongText | None = None
     sensitive: bool = False
+    hold_id: UUID | None = None
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        if self.clinician_id is None and self.specialty is None:
+            yield FieldProblem("/clinician_id", "required, unless a specialty is given")
+        if self.clinician_id and self.specialty:
+            yield FieldProblem("/specialty", "chooses among clinicians; leave it out where one is named")
+        if self.hold_id and self.clinician_id is None:
+            yield FieldProblem("/hold_id", "is of a time with a clinician; name them")
+
+
+class OverbookAppointment(Input, frozen=True, kw_only=True):
+    """A time with a clinician who may have somebody else then, and why."""
+
+    patient_id: UUID
+    clinician_id: UUID
+    appointment_type_id: UUID
+    start: Minute
+    overbook_reason: LongText
+    location_id: UUID | None = None
+    reason: LongText | None = None
+    sensitive: bool = False
+
+
+class PlaceHold(Input, frozen=True, kw_only=True):
+    """A time with a clinician, to be booked in the next minutes."""
+
+    appointment_type_id: UUID
+    clinician_id: UUID
+    start: Minute
+
+
+class HoldOut(Output, frozen=True, kw_only=True):
+    """A hold: until it expires, nobody else can book the time."""
+
+    id: UUID
+    status: Literal["held"]
+    appointment_type_id: UUID
+    clinician_id: UUID
+    start: Instant
+    end: Instant
+    expires_at: Instant
+
+    @classmethod
+    def of(cls, hold: Hold) -> "HoldOut":
+        """The hold as its holder sees it."""
+        return cls(
+            id=hold.id,
+            status="held",
+            appointment_type_id=hold.appointment_type_id,
+            clinician_id=hold.clinician_id,
+            start=_utc(hold.start_at),
+            end=_utc(hold.end_at),
+            expires_at=hold.expires_at,
+        )
+
+
+class WithReason(Input, frozen=True, kw_only=True):
+    """Why it is done."""
+
+    reason: LongText
 
 
 class CancelAppointment(Input, frozen=True, kw_only=True):
@@ -229,9 +307,10 @@ class AppointmentQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class AppointmentOut(Output, frozen=True, kw_only=True):
-    """An appointment; `status_reason` says why it was cancelled or moved.
+    """An appointment; `status_reason` says why it was cancelled, moved or overbooked.
 
-    `reason` is null for callers who neither care for the patient nor booked it.
+    `reason` is null for callers who neither care for the patient nor booked it. `overbooked`: beside another
+    one of the clinician's, on purpose. `queue_number` is drawn at check-in, for the place and the local day.
     """
 
     id: UUID
@@ -245,6 +324,9 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
     reason: str | None
     status_reason: str | None
     sensitive: bool
+    overbooked: bool
+    cancelled_late: bool
+    queue_number: int | None
     version: Version
 
     @classmethod
@@ -262,6 +344,9 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
             reason=appointment.reason if appointment.reason_seen else None,
             status_reason=appointment.status_reason,
             sensitive=appointment.sensitive,
+            overbooked=appointment.overbooked,
+            cancelled_late=appointment.cancelled_late,
+            queue_number=appointment.queue_number,
             version=appointment.version,
         )
 

@@ -1,4 +1,4 @@
-"""What is done with appointment types, availabilities and appointments."""
+"""What is done with appointment types and availabilities, and how appointments are found."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -17,14 +17,9 @@ from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise
 from medical.platform.errors import FieldProblem, InvalidRequest, NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, queries, slots
-from medical.scheduling.errors import (
-    AppointmentTypeExists,
-    BeyondHorizon,
-    OutsideAvailability,
-    TooSoon,
-)
-from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
+from medical.scheduling import policy, queries, slots
+from medical.scheduling.errors import AppointmentTypeExists
+from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
 
 list_appointment_types = queries.list_appointment_types
 list_availabilities = queries.list_availabilities
@@ -48,7 +43,7 @@ def get_appointment_type(type_id: UUID) -> AppointmentType:
     """A kind of visit. Raises ``NotFound``."""
     kind = db.session.scalars(select(AppointmentType).where(AppointmentType.id == type_id)).first()
     if kind is None:
-        raise NotFound
+        raise NotFound("There is no such appointment type in your organisation.")
     return kind
 
 
@@ -162,117 +157,7 @@ def search_slots(
     return found
 
 
-def book(
-    actor: Actor,
-    *,
-    patient_id: UUID,
-    clinician_id: UUID,
-    appointment_type_id: UUID,
-    start: datetime,
-    location_id: UUID | None = None,
-    reason: str | None = None,
-    sensitive: bool = False,
-) -> Appointment:
-    """Book a time with a clinician for a patient.
-
-    Raises ``NotFound``, ``NotYourDiary``, ``TooSoon``, ``BeyondHorizon``, ``OutsideAvailability``,
-    ``SlotTaken`` or ``PatientBusy``.
-    """
-    patient = people.get_bookable_patient(actor, patient_id)
-    policy.ensure_can_book(actor, patient.spoken_for, clinician_id)
-    place = _place(appointment_type_id, clinician_id, location_id, start)
-    appointment = Appointment(
-        id=new_id(),
-        patient_id=patient.id,
-        appointment_type_id=appointment_type_id,
-        status=Status.BOOKED,
-        reason=reason,
-        sensitive=sensitive,
-        created_by=actor.user_id,
-    )
-    appointment.reason_seen = True
-    _put(appointment, clinician_id, start, place)
-    claims.claim(
-        appointment_id=appointment.id,
-        clinician_id=clinician_id,
-        patient_id=patient.id,
-        start=start,
-        end=place.ends,
-    )
-    db.session.add(appointment)
-    db.session.flush()
-    audit.touch("appointment", appointment.id, patient_id=patient.id)
-    return appointment
-
-
-def reschedule(
-    actor: Actor,
-    appointment_id: UUID,
-    expected_version: int | None,
-    *,
-    start: datetime,
-    clinician_id: UUID | None,
-    location_id: UUID | None,
-    reason: str | None,
-) -> Appointment:
-    """Give an appointment another time, or clinician, keeping its id; refused, it stays where it was.
-
-    Raises what ``book`` raises, ``InvalidTransition`` and ``Stale``.
-    """
-    appointment = get_appointment(actor, appointment_id, lock=True)
-    ensure_version(appointment.version, expected_version)
-    policy.ensure_can_move(appointment.status, Status.BOOKED)
-    old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
-    if new_clinician_id != old_clinician_id:
-        patient = people.get_bookable_patient(actor, appointment.patient_id)
-        policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
-    place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start)
-    claims.move(
-        appointment_id=appointment.id,
-        old_clinician_id=old_clinician_id,
-        clinician_id=new_clinician_id,
-        patient_id=appointment.patient_id,
-        start=start,
-        end=place.ends,
-    )
-    _put(appointment, new_clinician_id, start, place)
-    appointment.status_reason = reason
-    _flush(appointment)
-    return appointment
-
-
-def _place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime) -> Any:
-    """Where and until when the time is, having made sure that it may be booked."""
-    now = clock.now()
-    place = slots.place(
-        appointment_type_id=appointment_type_id,
-        clinician_id=clinician_id,
-        location_id=location_id,
-        start=start,
-        now=now,
-    )
-    if place is None:
-        raise NotFound("There is no such appointment type in your organisation.")
-    if place.clinician_id is None:
-        raise NotFound("There is no such clinician in your organisation.")
-    if start < place.earliest:
-        raise TooSoon
-    if place.beyond_horizon:
-        raise BeyondHorizon
-    if place.time_zone is None:
-        raise OutsideAvailability
-    return place
-
-
-def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: Any) -> None:
-    """Set when, where and with whom."""
-    appointment.clinician_id = clinician_id
-    appointment.location_id = place.location_id
-    appointment.start_at, appointment.end_at = start, place.ends
-    appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
-
-
-def _flush(appointment: Appointment) -> None:
+def flush(appointment: Appointment) -> None:
     """Write a change; an UPDATE makes SQLAlchemy forget what was selected beside the columns."""
     seen = appointment.reason_seen
     db.session.flush()
@@ -294,23 +179,6 @@ def get_appointment(actor: Actor, appointment_id: UUID, *, lock: bool = False) -
     audit.touch("appointment", appointment_id, patient_id=appointment.patient_id if appointment else None)
     if appointment is None:
         raise NotFound
-    return appointment
-
-
-def change_status(
-    actor: Actor, appointment_id: UUID, expected_version: int | None, to: Status, reason: str | None = None
-) -> Appointment:
-    """Move an appointment to another status, giving its time free where the status does.
-
-    Raises ``NotFound``, ``Stale`` or ``InvalidTransition``.
-    """
-    appointment = get_appointment(actor, appointment_id, lock=True)
-    ensure_version(appointment.version, expected_version)
-    policy.ensure_can_move(appointment.status, to)
-    appointment.status, appointment.status_reason = to, reason
-    _flush(appointment)
-    if to in policy.RELEASING:
-        claims.release(appointment.id)
     return appointment
 
 

@@ -91,7 +91,8 @@ SEARCH = text(
             WITH {OPENING}, free AS MATERIALIZED (
                 SELECT location_id, range_agg(tstzrange(opens, closes)) - coalesce(
                     (SELECT range_agg(during) FROM allocation
-                     WHERE bookable_id = chosen.id AND start_at < span.hi + kind.duration AND end_at > span.lo
+                     WHERE bookable_id = chosen.id AND (expires_at IS NULL OR expires_at > :now)
+                       AND start_at < span.hi + kind.duration AND end_at > span.lo
                        AND start_at > span.lo - interval '24 hours'),
                     '{{}}') AS during
                 FROM opening GROUP BY location_id

@@ -20,7 +20,7 @@ from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, scope_organization, scoped
 from medical.platform.errors import Conflict
 from medical.platform.ids import new_id
-from medical.scheduling import service, slots
+from medical.scheduling import booking, slots
 from medical.scheduling.models import Allocation, Appointment, AppointmentType, Availability
 from tests.clinic import Clinic, numbers
 
@@ -179,7 +179,7 @@ class Diary:
     def book(self, patient_id: UUID, clinician_id: UUID, kind: Kind, start: datetime, now: datetime) -> Appointment:
         """Book at the moment ``now``, as the desk."""
         with mock.patch.object(clock, "now", return_value=now):
-            return service.book(
+            return booking.book(
                 desk(),
                 patient_id=patient_id,
                 clinician_id=clinician_id,

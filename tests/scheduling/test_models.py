@@ -13,7 +13,16 @@ from sqlalchemy.orm import DeclarativeBase
 
 from medical.platform.db import Scope, constraint_of, db, scope_organization, scoped
 from medical.platform.ids import new_id
-from medical.scheduling.models import Allocation, Appointment, AppointmentEvent, AppointmentType, Availability
+from medical.scheduling.models import (
+    STORED,
+    Allocation,
+    Appointment,
+    AppointmentEvent,
+    AppointmentType,
+    Availability,
+    Hold,
+    QueueDay,
+)
 from tests.clinic import Clinic
 from tests.scheduling.diary import Diary, open_diary, utc
 
@@ -85,6 +94,22 @@ class Row:
         }
         return self._write(Allocation, details | given)
 
+    def hold(self, **given: Any) -> dict[str, Any]:
+        """A hold, without its claim."""
+        details = {
+            "clinician_id": self.clinician_id,
+            "appointment_type_id": self.kind_id,
+            "start_at": NINE,
+            "end_at": NINE + HALF_AN_HOUR,
+            "held_by": new_id(),
+            "expires_at": NINE,
+        }
+        return self._write(Hold, details | given)
+
+    def queue_day(self, **given: Any) -> dict[str, Any]:
+        """A counter."""
+        return self._write(QueueDay, {"location_id": None, "day": date(2027, 1, 4), "last_number": 1} | given)
+
     def _write(self, model: type[DeclarativeBase], values: dict[str, Any]) -> dict[str, Any]:
         values = {"id": new_id(), "organization_id": scope_organization()} | values
         with db.session.begin_nested():
@@ -146,6 +171,51 @@ class TestAllocation:
         with pytest.raises(DBAPIError, match="permission denied"), db.session.begin_nested():
             db.session.execute(update(Allocation).values(start_at=NINE))
 
+    def test_is_of_an_appointment_or_of_a_hold(self, row: Row) -> None:
+        hold = row.hold()
+        of_hold = {"appointment_id": None, "hold_id": hold["id"], "expires_at": hold["expires_at"]}
+        assert refused(row.allocation, appointment_id=None) == "ck_allocation_claimant"
+        assert refused(row.allocation, **of_hold | {"appointment_id": new_id()}) == "ck_allocation_claimant"
+        assert refused(row.allocation, **of_hold | {"expires_at": None}) == "ck_allocation_expires_at"
+        assert refused(row.allocation, expires_at=NINE) == "ck_allocation_expires_at"
+        assert refused(row.allocation, **of_hold | {"hold_id": new_id()}) == "fk_allocation_hold_id_hold"
+        row.allocation(**of_hold)
+
+    def test_goes_with_its_hold(self, row: Row) -> None:
+        hold = row.hold()
+        row.allocation(appointment_id=None, hold_id=hold["id"], expires_at=hold["expires_at"])
+        db.session.execute(delete(Hold))
+        assert db.session.scalars(select(Allocation)).all() == []
+
+
+class TestHold:
+    """Holds."""
+
+    def test_ends_after_it_starts(self, row: Row) -> None:
+        assert refused(row.hold, end_at=NINE) == "ck_hold_times"
+
+    @pytest.mark.parametrize(
+        ("column", "target"), [("clinician_id", "clinician"), ("appointment_type_id", "appointment_type")]
+    )
+    def test_names_what_is_in_the_organisation(self, row: Row, column: str, target: str) -> None:
+        assert refused(row.hold, **{column: new_id()}) == f"fk_hold_{column}_{target}"
+
+
+class TestQueueDay:
+    """The counters of queue numbers."""
+
+    def test_a_place_has_one_a_day_and_so_has_no_place(self, row: Row, diary: Diary) -> None:
+        for place in (None, diary.location()):
+            row.queue_day(location_id=place)
+            row.queue_day(location_id=place, day=date(2027, 1, 5))
+            assert refused(row.queue_day, location_id=place) == "uq_queue_day_organization_id_location_id_day"
+
+    def test_counts_from_one(self, row: Row) -> None:
+        assert refused(row.queue_day, last_number=0) == "ck_queue_day_last_number"
+
+    def test_is_of_a_place_of_the_organisation(self, row: Row) -> None:
+        assert refused(row.queue_day, location_id=new_id()) == "fk_queue_day_location_id_location"
+
 
 class TestAppointmentType:
     """Kinds of visits."""
@@ -157,6 +227,9 @@ class TestAppointmentType:
             ("grid_minutes", [1, 1440], [0, 1441]),
             ("min_notice_minutes", [0], [-1]),
             ("horizon_days", [1, 550], [0, 551]),
+            ("cancellation_cutoff_minutes", [0], [-1]),
+            ("max_per_day", [1, None], [0]),
+            ("max_per_patient", [1, None], [0]),
         ],
     )
     def test_numbers_lie_between_their_limits(
@@ -212,10 +285,13 @@ class TestAppointment:
         row.appointment(end_at=NINE + timedelta(microseconds=1))
         assert refused(row.appointment, end_at=NINE) == "ck_appointment_times"
 
-    @pytest.mark.parametrize("status", ["booked", "checked_in", "in_progress", "fulfilled", "no_show", "cancelled"])
+    @pytest.mark.parametrize("status", STORED)
     def test_has_a_status_of_the_table(self, row: Row, status: str) -> None:
         row.appointment(status=status)
         assert refused(row.appointment, status=status.upper()) == "ck_appointment_status"
+
+    def test_is_not_held(self, row: Row) -> None:
+        assert refused(row.appointment, status="held") == "ck_appointment_status"
 
     @pytest.mark.parametrize(
         ("column", "target"),

@@ -25,7 +25,8 @@ OVERLAPPING = text(
     SELECT count(*) FROM appointment a JOIN appointment b
       ON a.id < b.id AND (a.clinician_id = b.clinician_id OR a.patient_id = b.patient_id)
      AND a.start_at < b.end_at AND b.start_at < a.end_at
-    WHERE a.status NOT IN ('cancelled', 'no_show') AND b.status NOT IN ('cancelled', 'no_show')
+    WHERE a.status NOT IN ('cancelled', 'no_show', 'entered_in_error')
+      AND b.status NOT IN ('cancelled', 'no_show', 'entered_in_error') AND NOT (a.overbooked OR b.overbooked)
     """
 )
 """Live appointments of one person at one time."""
@@ -35,9 +36,9 @@ UNCLAIMED = text(
     WITH wanted AS (
         SELECT id, person, kind, start_at, end_at FROM appointment
         CROSS JOIN LATERAL (VALUES (clinician_id, 'clinician'), (patient_id, 'patient')) AS v (person, kind)
-        WHERE status NOT IN ('cancelled', 'no_show')
+        WHERE status NOT IN ('cancelled', 'no_show', 'entered_in_error')
     ), claimed AS (
-        SELECT appointment_id, bookable_id, kind, start_at, end_at FROM allocation
+        SELECT appointment_id, bookable_id, kind, start_at, end_at FROM allocation WHERE hold_id IS NULL
     )
     SELECT (SELECT count(*) FROM (TABLE wanted EXCEPT TABLE claimed) AS missing)
          + (SELECT count(*) FROM (TABLE claimed EXCEPT TABLE wanted) AS left_over)

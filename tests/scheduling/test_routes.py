@@ -14,26 +14,23 @@ from werkzeug.test import TestResponse
 from medical.audit.models import AuditEvent
 from medical.identity.permissions import Role
 from medical.platform.db import Scope, db, scoped
-from medical.scheduling.models import Allocation, Appointment, Status
-from medical.scheduling.policy import MOVES, RELEASING
+from medical.scheduling.models import STORED, Allocation, Appointment, Status
+from medical.scheduling.policy import MOVES, RELEASING, Act
 from tests.clinic import Caller, Clinic, day_after
 
-CALL_FOR = {
-    Status.BOOKED: "reschedule",
-    Status.CHECKED_IN: "check-in",
-    Status.IN_PROGRESS: "start",
-    Status.FULFILLED: "complete",
-    Status.NO_SHOW: "no-show",
-    Status.CANCELLED: "cancel",
-}
 WAY_TO = {
+    Status.REQUESTED: [],
     Status.BOOKED: [],
+    Status.ARRIVED: ["arrive"],
     Status.CHECKED_IN: ["check-in"],
     Status.IN_PROGRESS: ["check-in", "start"],
     Status.FULFILLED: ["check-in", "complete"],
     Status.NO_SHOW: ["no-show"],
     Status.CANCELLED: ["cancel"],
+    Status.ENTERED_IN_ERROR: ["enter-in-error"],
 }
+ON_THE_DAY = {"arrive", "check-in", "no-show"}
+WANTS_A_REASON = {"cancel", "decline", "reinstate", "enter-in-error"}
 NOBODY = str(uuid4())
 
 
@@ -69,15 +66,20 @@ class Practice:
         return made
 
     def act(self, appointment: dict[str, Any], call: str, caller: Caller | None = None, **headers: str) -> TestResponse:
-        """A call on an appointment, with a body where it takes one."""
-        bodies = {"cancel": {"reason": "flu"}, "reschedule": {"start": day_after(3, "16:00")}}
-        return (caller or self.clinic.admin).post(
-            f"/appointments/{appointment['id']}/{call}", bodies.get(call), **headers
-        )
+        """A call on an appointment, with a body where it takes one, at the end of its time where it is of the day."""
+        caller, path = caller or self.clinic.admin, f"/appointments/{appointment['id']}/{call}"
+        if call in ON_THE_DAY:
+            with self.clinic.at(appointment.get("end", day_after(3))) as then:
+                return then(caller).post(path, **headers)
+        body = {"reason": "flu"} if call in WANTS_A_REASON else None
+        return caller.post(path, {"start": day_after(3, "16:00")} if call == "reschedule" else body, **headers)
 
     def in_status(self, status: Status, at: str = "09:00") -> dict[str, Any]:
         """An appointment that has come to this status."""
-        appointment = self.booked(at)
+        given = {}
+        if status is Status.REQUESTED:
+            given["appointment_type_id"] = self.clinic.appointment_type(needs_approval=True)["id"]
+        appointment = self.booked(at, **given)
         for call in WAY_TO[status]:
             answer = self.act(appointment, call)
             assert answer.status_code == 200, answer.text
@@ -121,7 +123,12 @@ class TestAppointmentTypes:
         body = {"name": "Check-up", "duration_minutes": 20}
         made = clinic.admin.post("/appointment-types", body)
         assert made.status_code == 201
-        expected = {"grid_minutes": 20, "min_notice_minutes": 0, "horizon_days": 365, "version": 1}
+        expected = {"grid_minutes": 20, "min_notice_minutes": 0, "horizon_days": 365, "version": 1} | {
+            "cancellation_cutoff_minutes": 0,
+            "needs_approval": False,
+            "max_per_day": None,
+            "max_per_patient": None,
+        }
         assert made.get_json() == body | expected | {"id": made.get_json()["id"]}
         assert clinic.admin.get(made.headers["Location"]).get_json() == made.get_json()
 
@@ -148,6 +155,9 @@ class TestAppointmentTypes:
             {"duration_minutes": 1441},
             {"grid_minutes": 0},
             {"horizon_days": 551},
+            {"cancellation_cutoff_minutes": -1},
+            {"max_per_day": 0},
+            {"max_per_patient": 0},
             {"name": " "},
         ],
     )
@@ -339,6 +349,9 @@ class TestBook:
             "end": day_after(3, "09:30"),
             "status_reason": None,
             "sensitive": False,
+            "overbooked": False,
+            "cancelled_late": False,
+            "queue_number": None,
             "version": 1,
         }
         assert booked.headers["ETag"] == '"1"'
@@ -565,7 +578,7 @@ class TestReschedule:
         assert practice.read(appointment) == appointment
         assert code_of(practice.book("09:15", patient_id=clinic.patient()["id"])) == (409, "slot_taken")
 
-    @pytest.mark.parametrize("status", [status for status in Status if status is not Status.BOOKED])
+    @pytest.mark.parametrize("status", [status for status in STORED if status is not Status.BOOKED])
     def test_only_what_is_booked_moves(self, practice: Practice, status: Status) -> None:
         appointment = practice.in_status(status)
         assert code_of(self.move(practice, appointment, "14:00")) == (409, "invalid_transition")
@@ -592,38 +605,52 @@ class TestReschedule:
 class TestMoves:
     """From which status an appointment can go to which: the table, and nothing else."""
 
-    @pytest.mark.parametrize("to", list(Status))
-    @pytest.mark.parametrize("status", list(Status))
-    def test_the_table_of_moves(self, practice: Practice, status: Status, to: Status) -> None:
-        appointment = practice.in_status(status)
-        answer = practice.act(appointment, CALL_FOR[to])
-        if to in MOVES[status]:
-            assert (answer.status_code, answer.get_json()["status"]) == (200, to)
-            assert answer.get_json()["version"] == appointment["version"] + 1
-        else:
-            assert code_of(answer) == (409, "invalid_transition")
-            assert practice.read(appointment) == appointment
+    @pytest.mark.parametrize("act", list(Act))
+    def test_the_table_of_states(self, practice: Practice, act: Act) -> None:
+        """Each act, on an appointment in each status."""
+        sources, to = MOVES[act]
+        for n, status in enumerate(STORED):
+            appointment = practice.in_status(status, f"{9 + n // 2:02}:{n % 2 * 30:02}")
+            answer = practice.act(appointment, act)
+            if status in sources:
+                assert (answer.status_code, answer.get_json()["status"]) == (200, to)
+                assert answer.get_json()["version"] == appointment["version"] + 1
+            else:
+                assert code_of(answer) == (409, "invalid_transition")
+                assert practice.read(appointment) == appointment
 
     def test_the_table_itself(self) -> None:
         """Written here a second time, so that it does not change unnoticed."""
-        assert {f"{status} > {to}" for status, moves in MOVES.items() for to in moves} == {
-            "booked > booked",
-            "booked > checked_in",
-            "booked > cancelled",
-            "booked > no_show",
-            "checked_in > in_progress",
-            "checked_in > fulfilled",
-            "checked_in > cancelled",
-            "in_progress > fulfilled",
+        assert {f"{act}: {status} > {to}" for act, (sources, to) in MOVES.items() for status in sources} == {
+            "approve: requested > booked",
+            "decline: requested > cancelled",
+            "reschedule: booked > booked",
+            "arrive: booked > arrived",
+            "check-in: booked > checked_in",
+            "check-in: arrived > checked_in",
+            "start: checked_in > in_progress",
+            "complete: arrived > fulfilled",
+            "complete: checked_in > fulfilled",
+            "complete: in_progress > fulfilled",
+            "no-show: booked > no_show",
+            "cancel: requested > cancelled",
+            "cancel: booked > cancelled",
+            "cancel: arrived > cancelled",
+            "cancel: checked_in > cancelled",
+            "reinstate: cancelled > booked",
+            "reinstate: no_show > booked",
+            "enter-in-error: booked > entered_in_error",
+            "enter-in-error: fulfilled > entered_in_error",
+            "enter-in-error: no_show > entered_in_error",
         }
 
-    @pytest.mark.parametrize("status", list(Status))
+    @pytest.mark.parametrize("status", STORED)
     def test_its_time_is_free_only_when_it_is_off(self, practice: Practice, status: Status) -> None:
         practice.in_status(status)
         other = practice.book(patient_id=practice.clinic.patient()["id"])
         assert other.status_code == (201 if status in RELEASING else 409)
 
-    @pytest.mark.parametrize("call", ["check-in", "start", "complete", "no-show", "cancel", "reschedule"])
+    @pytest.mark.parametrize("call", list(Act))
     def test_what_is_not_there_does_not_move(self, practice: Practice, other_clinic: Clinic, call: str) -> None:
         foreign = Practice(other_clinic).booked()
         for appointment in ({"id": NOBODY}, foreign):
@@ -632,18 +659,26 @@ class TestMoves:
     @pytest.mark.parametrize(
         ("role", "refused"),
         [
-            (Role.RECEPTIONIST, {"start", "complete"}),
+            (Role.RECEPTIONIST, {Act.START, Act.COMPLETE}),
             (Role.NURSE, set()),
-            (Role.AUDITOR, {"check-in", "start", "complete", "no-show", "cancel", "reschedule"}),
+            (Role.PATIENT, set(Act) - {Act.RESCHEDULE, Act.ARRIVE, Act.CHECK_IN, Act.CANCEL}),
+            (Role.AUDITOR, set(Act)),
         ],
     )
-    def test_each_call_needs_its_permission(self, practice: Practice, role: Role, refused: set[str]) -> None:
-        caller = practice.clinic.user(role)
-        ways = {"start": Status.CHECKED_IN, "complete": Status.CHECKED_IN}
-        for hour, call in enumerate(["check-in", "start", "complete", "no-show", "cancel", "reschedule"]):
-            appointment = practice.in_status(ways.get(call, Status.BOOKED), f"{9 + hour:02}:00")
+    def test_each_call_needs_its_permission(self, practice: Practice, role: Role, refused: set[Act]) -> None:
+        practice.patient, own = practice.clinic.patient_with_account()
+        caller = own if role is Role.PATIENT else practice.clinic.user(role)
+        ways = {
+            Act.START: Status.CHECKED_IN,
+            Act.COMPLETE: Status.CHECKED_IN,
+            Act.APPROVE: Status.REQUESTED,
+            Act.DECLINE: Status.REQUESTED,
+            Act.REINSTATE: Status.CANCELLED,
+        }
+        for n, call in enumerate(act for act in Act if act is not Act.RESCHEDULE):
+            appointment = practice.in_status(ways.get(call, Status.BOOKED), f"{9 + n // 2:02}:{n % 2 * 30:02}")
             answer = practice.act(appointment, call, caller)
-            assert answer.status_code == (403 if call in refused else 200)
+            assert answer.status_code == (403 if call in refused else 200), call
 
     def test_patients_neither_start_complete_nor_miss(self, practice: Practice) -> None:
         own, caller = practice.clinic.patient_with_account()
@@ -714,7 +749,7 @@ class TestStale:
         assert (moved.status_code, moved.headers["ETag"]) == (200, '"2"')
         assert code_of(practice.act(appointment, call, If_Match=etag)) == (412, "stale")
         assert practice.read(appointment) == moved.get_json()
-        assert practice.act(appointment, call, If_Match='"2"').status_code == 200
+        assert practice.act(moved.get_json(), call, If_Match='"2"').status_code == 200
 
     def test_start_and_complete(self, practice: Practice) -> None:
         appointment = practice.in_status(Status.CHECKED_IN)

@@ -35,6 +35,7 @@ class World:
         self.open_clinic = open_clinic
         self.place = self.clinic.location()
         self.kind = self.clinic.appointment_type()
+        self.visit = self.clinic.appointment_type(needs_approval=True)
         self.doctor = self.clinic.clinician(time_zone="UTC")
         self.patient, own = self.clinic.patient_with_account()
         self.clinic.set_password(self.doctor, PASSWORD)
@@ -101,8 +102,20 @@ class World:
         """The id of a new appointment, moved on by ``moves``."""
         made = self.clinic.appointment(self.patient, self.doctor, self.kind, self.free())
         for move in moves:
-            assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}").status_code == 200
+            if move == "begin":
+                self.clinic.began(made)
+                continue
+            reason = {"reason": "flu"} if move == "cancel" else None
+            assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}", reason).status_code == 200
         return str(made["id"])
+
+    def request(self) -> str:
+        """The id of an appointment that waits for approval."""
+        return str(self.clinic.appointment(self.patient, self.doctor, self.visit, self.free())["id"])
+
+    def holding(self) -> dict[str, Any]:
+        """The body of a hold that would be placed."""
+        return {"appointment_type_id": self.kind["id"], "clinician_id": self.doctor.id, "start": self.free()}
 
     def relationship(self) -> str:
         """The id of a relationship of the doctor and the patient."""
@@ -326,13 +339,29 @@ TABLE = [
     Row("POST /api/v1/appointments/{appointment_id}/reschedule", "200 200 200 200 200 403 404 401",
         lambda w: (f"/appointments/{w.appointment()}/reschedule", {"start": w.free()})),
     Row("POST /api/v1/appointments/{appointment_id}/check-in", "200 200 200 200 200 403 404 401",
-        lambda w: (f"/appointments/{w.appointment()}/check-in", None)),
+        lambda w: (f"/appointments/{w.appointment('begin')}/check-in", None)),
     Row("POST /api/v1/appointments/{appointment_id}/start",  "200 200 200 403 403 403 403 401",
-        lambda w: (f"/appointments/{w.appointment('check-in')}/start", None)),
+        lambda w: (f"/appointments/{w.appointment('begin', 'check-in')}/start", None)),
     Row("POST /api/v1/appointments/{appointment_id}/complete", "200 200 200 403 403 403 403 401",
-        lambda w: (f"/appointments/{w.appointment('check-in', 'start')}/complete", None)),
+        lambda w: (f"/appointments/{w.appointment('begin', 'check-in', 'start')}/complete", None)),
     Row("POST /api/v1/appointments/{appointment_id}/no-show", "200 200 200 200 403 403 404 401",
-        lambda w: (f"/appointments/{w.appointment()}/no-show", None)),
+        lambda w: (f"/appointments/{w.appointment('begin')}/no-show", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/arrive", "200 200 200 200 200 403 404 401",
+        lambda w: (f"/appointments/{w.appointment('begin')}/arrive", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/approve", "200 200 200 200 403 403 403 401",
+        lambda w: (f"/appointments/{w.request()}/approve", None)),
+    Row("POST /api/v1/appointments/{appointment_id}/decline", "200 200 200 200 403 403 403 401",
+        lambda w: (f"/appointments/{w.request()}/decline", {"reason": "no need"})),
+    Row("POST /api/v1/appointments/{appointment_id}/reinstate", "200 200 200 200 403 403 403 401",
+        lambda w: (f"/appointments/{w.appointment('cancel')}/reinstate", {"reason": "by mistake"})),
+    Row("POST /api/v1/appointments/{appointment_id}/enter-in-error", "200 200 200 200 403 403 403 401",
+        lambda w: (f"/appointments/{w.appointment()}/enter-in-error", {"reason": "the other Ann"})),
+    Row("POST /api/v1/appointments/overbook",                "201 201 201 201 403 403 403 401",
+        lambda w: ("/appointments/overbook", w.booking() | {"overbook_reason": "in pain"})),
+    Row("POST /api/v1/holds",                                "201 201 201 201 201 403 201 401",
+        lambda w: ("/holds", w.holding())),
+    Row("DELETE /api/v1/holds/{hold_id}",                    "404 404 404 404 404 403 404 401",
+        lambda w: (f"/holds/{w.user()}", None)),
 
     Row("GET /api/v1/audit/events",                          "403 403 403 403 403 200 403 401",
         plain("/audit/events")),

@@ -84,6 +84,11 @@ def furnished(clinic: Clinic) -> Clinic:
     assert signer.ask(clinic.app, clinic.client(jwks=signer.jwks)).status_code == 200
     booking = clinic.booking(patient, doctor, kind, day_after(7, "10:00"))
     assert clinic.admin.post("/appointments", booking, Idempotency_Key="one").status_code == 201
+    came = clinic.appointment(patient, doctor, kind, day_after(7, "11:00"))
+    clinic.began(came)
+    assert clinic.admin.post(f"/appointments/{came['id']}/check-in").status_code == 200
+    held = {"appointment_type_id": kind["id"], "clinician_id": doctor.id, "start": day_after(7, "12:00")}
+    assert clinic.admin.post("/holds", held).status_code == 201
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}

@@ -46,9 +46,24 @@ def is_id(value: object) -> bool:
 
 
 STAFF = [role for role in Role if role is not Role.PATIENT]
-MOVES = ("cancel", "reschedule", "check-in", "start", "complete", "no-show")
+MOVES = (
+    "cancel",
+    "reschedule",
+    "check-in",
+    "start",
+    "complete",
+    "no-show",
+    "arrive",
+    "approve",
+    "decline",
+    "reinstate",
+    "enter-in-error",
+)
 DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in MOVES} | {
     "POST /api/v1/appointments",
+    "POST /api/v1/appointments/overbook",
+    "POST /api/v1/holds",
+    "DELETE /api/v1/holds/{hold_id}",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",

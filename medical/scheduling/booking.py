@@ -1,0 +1,298 @@
+"""How an appointment comes to its time: booked, moved, from a hold, with the fairest of several, or beside another.
+
+A refusal tells everything that stands in the way, and what is free next.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from medical.audit import service as audit
+from medical.identity.service import ensure_version
+from medical.people import service as people
+from medical.platform import clock
+from medical.platform.authz import Actor
+from medical.platform.db import db
+from medical.platform.ids import new_id
+from medical.scheduling import claims, fairness, holds, limits, policy, service, slots, times
+from medical.scheduling.errors import HoldExpired, NotBookable, SlotTaken, TooSoon, refusal_for
+from medical.scheduling.models import Appointment, AppointmentType, Status
+from medical.scheduling.policy import Act
+
+Claim = Callable[[datetime], Sequence[type[NotBookable]]]
+"""Claims the time until then; what stands in the way."""
+
+
+def book(
+    actor: Actor,
+    *,
+    patient_id: UUID,
+    appointment_type_id: UUID,
+    start: datetime,
+    reason: str | None,
+    clinician_id: UUID | None = None,
+    specialty: str | None = None,
+    location_id: UUID | None = None,
+    sensitive: bool = False,
+    hold_id: UUID | None = None,
+) -> Appointment:
+    """Give a patient a time: with this clinician, or with the fairest free one of the specialty.
+
+    A type that needs approval is requested for now, and has its time nonetheless. ``hold_id`` names the
+    caller's hold of the time. Raises ``NotFound``, ``NotYourDiary``, or ``NotBookable`` with every reason.
+    """
+    patient = people.get_bookable_patient(actor, patient_id)
+    if clinician_id:
+        policy.ensure_can_book(actor, patient.spoken_for, clinician_id)
+    kind = service.get_appointment_type(appointment_type_id)
+    appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
+    if clinician_id is None:
+        _settle_with_anyone(actor, appointment, kind, specialty, location_id, start, spoken_for=patient.spoken_for)
+    elif hold_id is None:
+        _settle(appointment, kind, clinician_id, location_id, start, _claims(appointment, clinician_id, start))
+    else:
+        claim = _claims_from_hold(actor, appointment, clinician_id, start, hold_id)
+        _settle(appointment, kind, clinician_id, location_id, start, claim)
+    return _added(appointment)
+
+
+def overbook(
+    actor: Actor,
+    *,
+    patient_id: UUID,
+    clinician_id: UUID,
+    appointment_type_id: UUID,
+    start: datetime,
+    overbook_reason: str,
+    reason: str | None,
+    location_id: UUID | None = None,
+    sensitive: bool = False,
+) -> Appointment:
+    """Book even if the clinician has somebody at this time, beside them; only the clinician's time may be taken.
+
+    Raises what ``book`` raises; ``SlotTaken`` when the clinician has as many beside each other as can be.
+    """
+    patient = people.get_bookable_patient(actor, patient_id)
+    policy.ensure_can_book(actor, patient.spoken_for, clinician_id)
+    kind = service.get_appointment_type(appointment_type_id)
+    appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
+
+    def claim(end: datetime) -> Sequence[type[NotBookable]]:
+        reasons, appointment.overbooked = claims.claim_beside(
+            appointment_id=appointment.id, clinician_id=clinician_id, patient_id=patient.id, start=start, end=end
+        )
+        return reasons
+
+    _settle(appointment, kind, clinician_id, location_id, start, claim)
+    appointment.status_reason = overbook_reason
+    return _added(appointment)
+
+
+def reschedule(
+    actor: Actor,
+    appointment_id: UUID,
+    expected_version: int | None,
+    *,
+    start: datetime,
+    clinician_id: UUID | None,
+    location_id: UUID | None,
+    reason: str | None,
+) -> Appointment:
+    """Give an appointment another time, or clinician, keeping its id; refused, it stays where it was.
+
+    Raises what ``book`` raises, ``InvalidTransition``, ``CutoffPassed`` and ``Stale``.
+    """
+    appointment = service.get_appointment(actor, appointment_id, lock=True)
+    ensure_version(appointment.version, expected_version)
+    policy.outcome_of(Act.RESCHEDULE, appointment.status)
+    kind = service.get_appointment_type(appointment.appointment_type_id)
+    policy.is_late(actor, appointment.start_at, kind.cancellation_cutoff_minutes, clock.now())
+    old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
+    if new_clinician_id != old_clinician_id:
+        patient = people.get_bookable_patient(actor, appointment.patient_id)
+        policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
+
+    def claim(end: datetime) -> Sequence[type[NotBookable]]:
+        return claims.move(
+            appointment_id=appointment.id,
+            old_clinician_id=old_clinician_id,
+            clinician_id=new_clinician_id,
+            patient_id=appointment.patient_id,
+            start=start,
+            end=end,
+        )
+
+    _settle(appointment, kind, new_clinician_id, location_id, start, claim)
+    appointment.status_reason, appointment.overbooked = reason, False
+    service.flush(appointment)
+    return appointment
+
+
+def _new(actor: Actor, patient_id: UUID, kind: AppointmentType, *, reason: str | None, sensitive: bool) -> Appointment:
+    """An appointment without a time yet."""
+    appointment = Appointment(
+        id=new_id(),
+        patient_id=patient_id,
+        appointment_type_id=kind.id,
+        status=Status.REQUESTED if kind.needs_approval else Status.BOOKED,
+        reason=reason,
+        sensitive=sensitive,
+        overbooked=False,
+        cancelled_late=False,
+        created_by=actor.user_id,
+    )
+    appointment.reason_seen = True
+    return appointment
+
+
+def _added(appointment: Appointment) -> Appointment:
+    db.session.add(appointment)
+    db.session.flush()
+    audit.touch("appointment", appointment.id, patient_id=appointment.patient_id)
+    return appointment
+
+
+def _claims(appointment: Appointment, clinician_id: UUID, start: datetime) -> Claim:
+    def claim(end: datetime) -> Sequence[type[NotBookable]]:
+        return claims.claim(
+            appointment_id=appointment.id,
+            clinician_id=clinician_id,
+            patient_id=appointment.patient_id,
+            start=start,
+            end=end,
+        )
+
+    return claim
+
+
+def _claims_from_hold(
+    actor: Actor, appointment: Appointment, clinician_id: UUID, start: datetime, hold_id: UUID
+) -> Claim:
+    """Claims what the caller holds; without the hold it claims nothing, though the time be free."""
+    plainly = _claims(appointment, clinician_id, start)
+
+    def claim(end: datetime) -> Sequence[type[NotBookable]]:
+        claims.lock({clinician_id, appointment.patient_id})
+        kept = holds.use(
+            actor,
+            hold_id,
+            clinician_id=clinician_id,
+            appointment_type_id=appointment.appointment_type_id,
+            start=start,
+        )
+        if kept:
+            return plainly(end)
+        people_busy = claims.busy(clinician_id=clinician_id, patient_id=appointment.patient_id, start=start, end=end)
+        return [HoldExpired, *people_busy]
+
+    return claim
+
+
+def _settle(
+    appointment: Appointment,
+    kind: AppointmentType,
+    clinician_id: UUID,
+    location_id: UUID | None,
+    start: datetime,
+    claim: Claim,
+) -> None:
+    """Give the appointment this time with this clinician; raises ``NotBookable`` with every reason against it."""
+    reasons = _attempt(appointment, kind, clinician_id, location_id, start, claim)
+    if reasons:
+        claims.release(appointment.id)
+        raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, location_id, appointment))
+
+
+def _attempt(
+    appointment: Appointment,
+    kind: AppointmentType,
+    clinician_id: UUID,
+    location_id: UUID | None,
+    start: datetime,
+    claim: Claim,
+) -> list[type[NotBookable]]:
+    """Give the appointment this time; what stands in the way, or nothing."""
+    place = times.find_place(kind.id, clinician_id, location_id, start)
+    reasons = times.against_hours(place, start)
+    if reasons:
+        reasons += claims.busy(
+            clinician_id=clinician_id,
+            patient_id=appointment.patient_id,
+            start=start,
+            end=place.ends,
+            but=appointment.id,
+        )
+    else:
+        reasons += claim(place.ends)
+    reasons += limits.reached(kind, appointment, clinician_id, start)
+    if not reasons:
+        _put(appointment, clinician_id, start, place)
+    return reasons
+
+
+def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: Any) -> None:
+    """Set when, where and with whom."""
+    appointment.clinician_id = clinician_id
+    appointment.location_id = place.location_id
+    appointment.start_at, appointment.end_at = start, place.ends
+    appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
+
+
+def _settle_with_anyone(
+    actor: Actor,
+    appointment: Appointment,
+    kind: AppointmentType,
+    specialty: str | None,
+    location_id: UUID | None,
+    start: datetime,
+    *,
+    spoken_for: bool,
+) -> None:
+    """Give the appointment this time with the fairest clinician who is free.
+
+    Each is tried in a savepoint: who is not to be had is waited for no longer (its locks go too), so that
+    two who try the same people in different orders do not wait for each other.
+    """
+    own = policy.only_choice(actor, spoken_for)
+    only = [own] if own else None
+    reasons: set[type[NotBookable]] = set()
+    for clinician_id in fairness.in_order(
+        _free_then(kind, start, only, specialty, location_id), appointment.patient_id, start
+    ):
+        savepoint = db.session.begin_nested()
+        against = _attempt(
+            appointment, kind, clinician_id, location_id, start, _claims(appointment, clinician_id, start)
+        )
+        if not against:
+            savepoint.commit()
+            return
+        savepoint.rollback()
+        reasons |= set(against)
+    offered = times.next_free(kind, start, only, specialty, location_id, appointment)
+    raise refusal_for([*(reasons or _against_anyone(kind, start))], offered)
+
+
+def _free_then(
+    kind: AppointmentType, start: datetime, only: list[UUID] | None, specialty: str | None, location_id: UUID | None
+) -> list[UUID]:
+    """Who is offered at this very time."""
+    found = slots.search(
+        appointment_type_id=kind.id,
+        start=start,
+        until=start + timedelta(minutes=1),
+        clinician_ids=only,
+        specialty=specialty,
+        location_id=location_id,
+        now=clock.now(),
+        limit=1000,
+        after=None,
+    )
+    return [slot.clinician_id for slot in found or ()]
+
+
+def _against_anyone(kind: AppointmentType, start: datetime) -> list[type[NotBookable]]:
+    """Why nobody is offered at this time."""
+    if start < clock.now() + timedelta(minutes=kind.min_notice_minutes):
+        return [TooSoon]
+    return [SlotTaken]

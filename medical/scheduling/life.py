@@ -1,0 +1,77 @@
+"""What becomes of an appointment once it has a time: the moves of the table of states."""
+
+from uuid import UUID
+
+from sqlalchemy import text
+
+from medical.identity.service import ensure_version
+from medical.platform import clock
+from medical.platform.authz import Actor
+from medical.platform.db import db, scope_organization
+from medical.platform.ids import new_id
+from medical.scheduling import claims, policy, service
+from medical.scheduling.errors import refusal_for
+from medical.scheduling.models import Appointment, Status
+from medical.scheduling.policy import Act
+
+DRAW = text(
+    """
+    INSERT INTO queue_day AS q (id, organization_id, location_id, day, last_number)
+    VALUES (:id, :organization_id, :location_id, :day, 1)
+    ON CONFLICT (organization_id, location_id, day) DO UPDATE SET last_number = q.last_number + 1
+    RETURNING last_number
+    """
+)
+"""The next number of a place and day. It comes of a row, not of counting who is there: none is given twice."""
+
+
+def change(
+    actor: Actor, appointment_id: UUID, expected_version: int | None, act: Act, reason: str | None = None
+) -> Appointment:
+    """Do this with the appointment, giving its time free or taking it again where the outcome does.
+
+    Raises ``NotFound``, ``Stale``, ``InvalidTransition``, what the time of the act or the cut-off has
+    against it, and ``NotBookable`` where the time is not free any more.
+    """
+    appointment = service.get_appointment(actor, appointment_id, lock=True)
+    ensure_version(appointment.version, expected_version)
+    to = policy.outcome_of(act, appointment.status)
+    policy.ensure_timely(act, appointment.start_at, appointment.time_zone, clock.now())
+    if act is Act.CANCEL and appointment.status != Status.REQUESTED:
+        kind = service.get_appointment_type(appointment.appointment_type_id)
+        cutoff = kind.cancellation_cutoff_minutes
+        appointment.cancelled_late = policy.is_late(actor, appointment.start_at, cutoff, clock.now())
+    elif act is Act.CHECK_IN:
+        appointment.queue_number = _draw(appointment)
+    elif act is Act.REINSTATE:
+        _take_again(appointment)
+    appointment.status, appointment.status_reason = to, reason
+    service.flush(appointment)
+    if to in policy.RELEASING:
+        claims.release(appointment.id)
+    return appointment
+
+
+def _draw(appointment: Appointment) -> int:
+    """The next number of the appointment's place and local day; others wait for it until the request ends."""
+    values = {
+        "id": new_id(),
+        "organization_id": scope_organization(),
+        "location_id": appointment.location_id,
+        "day": policy.local_day(appointment.start_at, appointment.time_zone),
+    }
+    return int(db.session.scalars(DRAW, values).one())
+
+
+def _take_again(appointment: Appointment) -> None:
+    """Claim the time that was given free; raises ``NotBookable`` when somebody else has it by now."""
+    reasons = claims.claim(
+        appointment_id=appointment.id,
+        clinician_id=appointment.clinician_id,
+        patient_id=appointment.patient_id,
+        start=appointment.start_at,
+        end=appointment.end_at,
+    )
+    if reasons:
+        raise refusal_for(reasons, [])
+    appointment.cancelled_late, appointment.queue_number, appointment.overbooked = False, None, False
