@@ -44,7 +44,6 @@ def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start:
     kind = service.get_appointment_type(appointment_type_id)
     found = times.find_place(appointment_type_id, clinician_id, None, start)
     _ensure_few(actor)
-    sweep()
     hold = Hold(
         id=new_id(),
         clinician_id=clinician_id,
@@ -65,6 +64,7 @@ def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start:
         )
     if reasons:
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, None, None))
+    sweep()
     audit.touch("hold", hold.id)
     return hold
 
@@ -94,7 +94,10 @@ def use(actor: Actor, hold_id: UUID, *, clinician_id: UUID, appointment_type_id:
 
 
 def sweep() -> None:
-    """Remove some of the organisation's expired holds."""
+    """Remove some of the organisation's expired holds.
+
+    Wait for nobody's time after it in the same transaction: whoever wants the time of one waits for its end.
+    """
     db.session.execute(SWEEP, {"now": clock.now()})
 
 

@@ -1,125 +1,11 @@
 """Sixteen people at one diary at the same moment. PostgreSQL decides; nobody waits in vain."""
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from typing import Any
 from uuid import uuid4
 
-import psycopg
-import pytest
-from flask import Flask
-from sqlalchemy import event, text
-from sqlalchemy.engine import ExceptionContext
 from werkzeug.test import TestResponse
 
-from medical.platform.db import Scope, db, scoped
-from tests.clinic import Caller, Clinic, day_after
-
-RACERS, ROUNDS = 16, 6
-
-OVERLAPPING = text(
-    """
-    SELECT count(*) FROM appointment a JOIN appointment b
-      ON a.id < b.id AND (a.clinician_id = b.clinician_id OR a.patient_id = b.patient_id)
-     AND a.start_at < b.end_at AND b.start_at < a.end_at
-    WHERE a.status NOT IN ('cancelled', 'no_show', 'entered_in_error')
-      AND b.status NOT IN ('cancelled', 'no_show', 'entered_in_error') AND NOT (a.overbooked OR b.overbooked)
-    """
-)
-"""Live appointments of one person at one time."""
-
-UNCLAIMED = text(
-    """
-    WITH wanted AS (
-        SELECT id, person, kind, start_at, end_at FROM appointment
-        CROSS JOIN LATERAL (VALUES (clinician_id, 'clinician'), (patient_id, 'patient')) AS v (person, kind)
-        WHERE status NOT IN ('cancelled', 'no_show', 'entered_in_error')
-    ), claimed AS (
-        SELECT appointment_id, bookable_id, kind, start_at, end_at FROM allocation WHERE hold_id IS NULL
-    )
-    SELECT (SELECT count(*) FROM (TABLE wanted EXCEPT TABLE claimed) AS missing)
-         + (SELECT count(*) FROM (TABLE claimed EXCEPT TABLE wanted) AS left_over)
-    """
-)
-"""Claims that live appointments lack, and claims of none."""
-
-
-@pytest.fixture
-def troubles(app: Flask) -> Iterator[list[str]]:
-    """Database errors of the kind that a race may cause: deadlocks, waits cut short, failed serialisation."""
-    seen: list[str] = []
-
-    def note(context: ExceptionContext) -> None:
-        if isinstance(context.original_exception, psycopg.Error):
-            seen.append(f"{context.original_exception.sqlstate} {type(context.original_exception).__name__}")
-
-    with app.app_context():
-        engine = db.engine
-    event.listen(engine, "handle_error", note)
-    yield seen
-    event.remove(engine, "handle_error", note)
-
-
-@pytest.fixture(scope="module")
-def diary(app: Flask) -> "Diary":
-    """One diary for all races; each has a day of its own."""
-    return Diary(Clinic(app))
-
-
-@pytest.fixture(params=range(ROUNDS))
-def day(diary: "Diary", troubles: list[str]) -> Iterator[int]:
-    """A day of the diary with nothing booked; afterwards the diary is whole, however many raced for it."""
-    yield next(diary.days)
-    with diary.clinic.app.app_context(), scoped(Scope(diary.clinic.organization_id)):
-        assert db.session.scalar(OVERLAPPING) == 0
-        assert db.session.scalar(UNCLAIMED) == 0
-        db.session.rollback()
-    assert troubles == []
-
-
-class Diary:
-    """Two clinicians, a kind of visit, and a patient for each racer."""
-
-    def __init__(self, clinic: Clinic) -> None:
-        self.clinic, self.days = clinic, itertools.count(1)
-        self.clinicians = [clinic.clinician(time_zone="UTC") for _ in range(2)]
-        for one in self.clinicians:
-            clinic.hours(one)
-        self.kind = clinic.appointment_type()
-        self.patients = [clinic.patient() for _ in range(RACERS)]
-        self.callers = [clinic.signed_in(clinic.admin.user_id) for _ in range(RACERS) if clinic.admin.user_id]
-
-    def body(self, patient: int, at: str, clinician: int = 0, *, day: int) -> dict[str, Any]:
-        """A booking."""
-        return self.clinic.booking(self.patients[patient], self.clinicians[clinician], self.kind, day_after(day, at))
-
-    def booked(self, patient: int, at: str, clinician: int = 0, *, day: int) -> str:
-        """The path of a booked appointment."""
-        answer = self.clinic.admin.post("/appointments", self.body(patient, at, clinician, day=day))
-        assert answer.status_code == 201, answer.text
-        return f"/appointments/{answer.get_json()['id']}"
-
-    def race(self, act: Callable[[Caller, int], TestResponse]) -> list[TestResponse]:
-        """Everybody acts at once; the answers by racer."""
-        barrier = Barrier(RACERS)
-
-        def run(number: int) -> TestResponse:
-            barrier.wait()
-            return act(self.callers[number], number)
-
-        with ThreadPoolExecutor(RACERS) as pool:
-            return list(pool.map(run, range(RACERS)))
-
-
-def tally(answers: Sequence[TestResponse]) -> Counter[str]:
-    """How often each answer was given."""
-    return Counter(
-        f"{answer.status_code} {answer.get_json()['code']}" if answer.status_code >= 400 else str(answer.status_code)
-        for answer in answers
-    )
+from tests.clinic import Caller, day_after
+from tests.scheduling.racing import RACERS, Diary, tally
 
 
 class TestRaces:
@@ -205,7 +91,7 @@ class TestRaces:
                 return caller.post(f"{path}/check-in", If_Match='"1"')
             return caller.post(f"{path}/cancel", {"reason": "flu"}, If_Match='"1"')
 
-        assert tally(diary.race(change)) == {"200": 1, "412 stale": RACERS - 1}
+        assert tally(diary.race(change, at=day_after(day, "09:00"))) == {"200": 1, "412 stale": RACERS - 1}
 
     def test_cancelling_against_checking_in(self, diary: Diary, day: int) -> None:
         """One may check in and be cancelled then, not the other way round; nothing happens twice."""
@@ -214,7 +100,7 @@ class TestRaces:
         def change(caller: Caller, number: int) -> TestResponse:
             return caller.post(f"{path}/check-in") if number % 2 else caller.post(f"{path}/cancel", {"reason": "flu"})
 
-        answers = diary.race(change)
+        answers = diary.race(change, at=day_after(day, "09:00"))
         cancelled, checked_in = tally(answers[0::2]), tally(answers[1::2])
         assert cancelled == {"200": 1, "409 invalid_transition": RACERS // 2 - 1}
         assert checked_in["200"] <= 1
