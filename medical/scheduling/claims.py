@@ -66,7 +66,7 @@ BUSY = text(
     SELECT DISTINCT bookable_id FROM allocation
     WHERE bookable_id = ANY(CAST(:bookables AS uuid[])) AND (expires_at IS NULL OR expires_at > :now)
       AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '48 hours'
-      AND appointment_id IS DISTINCT FROM CAST(:but AS uuid)
+      AND (appointment_id IS NULL OR appointment_id IS DISTINCT FROM CAST(:but AS uuid))
     """
 )
 TIMES = text(
@@ -74,7 +74,7 @@ TIMES = text(
     SELECT start_at, end_at FROM allocation
     WHERE bookable_id = :bookable_id AND (expires_at IS NULL OR expires_at > :now)
       AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '48 hours'
-      AND appointment_id IS DISTINCT FROM CAST(:but AS uuid)
+      AND (appointment_id IS NULL OR appointment_id IS DISTINCT FROM CAST(:but AS uuid))
     """
 )
 
