@@ -5,6 +5,7 @@ A refusal tells everything that stands in the way, and what is free next.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +17,13 @@ from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.platform.ids import new_id
 from medical.scheduling import claims, fairness, holds, limits, policy, service, slots, times
+from medical.scheduling.claims import Claim
 from medical.scheduling.errors import HoldExpired, NotBookable, SlotTaken, TooSoon, refusal_for
 from medical.scheduling.models import Appointment, AppointmentType, Status
 from medical.scheduling.policy import Act
 
-Claim = Callable[[datetime], Sequence[type[NotBookable]]]
-"""Claims the time until then; what stands in the way."""
+Take = Callable[[Sequence[Claim]], list[type[NotBookable]]]
+"""Claims the time; what stands in the way."""
 
 
 def book(
@@ -50,10 +52,10 @@ def book(
     if clinician_id is None:
         _settle_with_anyone(actor, appointment, kind, specialty, location_id, start, spoken_for=patient.spoken_for)
     elif hold_id is None:
-        _settle(appointment, kind, clinician_id, location_id, start, _claims(appointment, clinician_id, start))
+        _settle(appointment, kind, clinician_id, location_id, start, partial(claims.claim, appointment.id))
     else:
-        claim = _claims_from_hold(actor, appointment, clinician_id, start, hold_id)
-        _settle(appointment, kind, clinician_id, location_id, start, claim)
+        take = _from_hold(actor, appointment, clinician_id, start, hold_id)
+        _settle(appointment, kind, clinician_id, location_id, start, take)
     return _added(appointment)
 
 
@@ -78,13 +80,11 @@ def overbook(
     kind = service.get_appointment_type(appointment_type_id)
     appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
 
-    def claim(end: datetime) -> Sequence[type[NotBookable]]:
-        reasons, appointment.overbooked = claims.claim_beside(
-            appointment_id=appointment.id, clinician_id=clinician_id, patient_id=patient.id, start=start, end=end
-        )
+    def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+        reasons, appointment.overbooked = claims.claim_beside(appointment.id, wanted)
         return reasons
 
-    _settle(appointment, kind, clinician_id, location_id, start, claim)
+    _settle(appointment, kind, clinician_id, location_id, start, take)
     appointment.status_reason = overbook_reason
     return _added(appointment)
 
@@ -113,17 +113,8 @@ def reschedule(
         patient = people.get_bookable_patient(actor, appointment.patient_id)
         policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
 
-    def claim(end: datetime) -> Sequence[type[NotBookable]]:
-        return claims.move(
-            appointment_id=appointment.id,
-            old_clinician_id=old_clinician_id,
-            clinician_id=new_clinician_id,
-            patient_id=appointment.patient_id,
-            start=start,
-            end=end,
-        )
-
-    _settle(appointment, kind, new_clinician_id, location_id, start, claim)
+    take = partial(claims.move, appointment.id, old_clinician_id=old_clinician_id)
+    _settle(appointment, kind, new_clinician_id, location_id, start, take)
     appointment.status_reason, appointment.overbooked = reason, False
     service.flush(appointment)
     return appointment
@@ -153,27 +144,11 @@ def _added(appointment: Appointment) -> Appointment:
     return appointment
 
 
-def _claims(appointment: Appointment, clinician_id: UUID, start: datetime) -> Claim:
-    def claim(end: datetime) -> Sequence[type[NotBookable]]:
-        return claims.claim(
-            appointment_id=appointment.id,
-            clinician_id=clinician_id,
-            patient_id=appointment.patient_id,
-            start=start,
-            end=end,
-        )
-
-    return claim
-
-
-def _claims_from_hold(
-    actor: Actor, appointment: Appointment, clinician_id: UUID, start: datetime, hold_id: UUID
-) -> Claim:
+def _from_hold(actor: Actor, appointment: Appointment, clinician_id: UUID, start: datetime, hold_id: UUID) -> Take:
     """Claims what the caller holds; without the hold it claims nothing, though the time be free."""
-    plainly = _claims(appointment, clinician_id, start)
 
-    def claim(end: datetime) -> Sequence[type[NotBookable]]:
-        claims.lock({clinician_id, appointment.patient_id})
+    def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+        claims.lock(one.bookable_id for one in wanted)
         kept = holds.use(
             actor,
             hold_id,
@@ -181,12 +156,9 @@ def _claims_from_hold(
             appointment_type_id=appointment.appointment_type_id,
             start=start,
         )
-        if kept:
-            return plainly(end)
-        people_busy = claims.busy(clinician_id=clinician_id, patient_id=appointment.patient_id, start=start, end=end)
-        return [HoldExpired, *people_busy]
+        return claims.claim(appointment.id, wanted) if kept else [HoldExpired, *claims.busy(wanted)]
 
-    return claim
+    return take
 
 
 def _settle(
@@ -195,10 +167,10 @@ def _settle(
     clinician_id: UUID,
     location_id: UUID | None,
     start: datetime,
-    claim: Claim,
+    take: Take,
 ) -> None:
     """Give the appointment this time with this clinician; raises ``NotBookable`` with every reason against it."""
-    reasons = _attempt(appointment, kind, clinician_id, location_id, start, claim)
+    reasons = _attempt(appointment, kind, clinician_id, location_id, start, take)
     if reasons:
         claims.release(appointment.id)
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, location_id, appointment))
@@ -210,21 +182,13 @@ def _attempt(
     clinician_id: UUID,
     location_id: UUID | None,
     start: datetime,
-    claim: Claim,
+    take: Take,
 ) -> list[type[NotBookable]]:
     """Give the appointment this time; what stands in the way, or nothing."""
     place = times.find_place(kind.id, clinician_id, location_id, start)
+    wanted = times.wanted(place, clinician_id, appointment.patient_id, start)
     reasons = times.against_hours(place, start)
-    if reasons:
-        reasons += claims.busy(
-            clinician_id=clinician_id,
-            patient_id=appointment.patient_id,
-            start=start,
-            end=place.ends,
-            but=appointment.id,
-        )
-    else:
-        reasons += claim(place.ends)
+    reasons += claims.busy(wanted, but=appointment.id) if reasons else take(wanted)
     reasons += limits.reached(kind, appointment, clinician_id, start)
     if not reasons:
         _put(appointment, clinician_id, start, place)
@@ -261,9 +225,8 @@ def _settle_with_anyone(
         _free_then(kind, start, only, specialty, location_id), appointment.patient_id, start
     ):
         savepoint = db.session.begin_nested()
-        against = _attempt(
-            appointment, kind, clinician_id, location_id, start, _claims(appointment, clinician_id, start)
-        )
+        take = partial(claims.claim, appointment.id)
+        against = _attempt(appointment, kind, clinician_id, location_id, start, take)
         if not against:
             savepoint.commit()
             return

@@ -1,7 +1,8 @@
 """Claims on people's time. PostgreSQL decides every race for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy import delete, text
@@ -17,19 +18,18 @@ LANES = 3
 
 LOCK = "pg_advisory_xact_lock(hashtextextended(bookable_id::text, 0))"
 
+WANTED = """
+    unnest(CAST(:ids AS uuid[]), CAST(:bookables AS uuid[]), CAST(:kinds AS text[]),
+           CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
+        AS given (id, bookable_id, kind, start_at, end_at)
+"""
 CLAIM = text(
     f"""
     INSERT INTO allocation
         (id, organization_id, bookable_id, kind, start_at, end_at, appointment_id, hold_id, expires_at)
-    SELECT id, :organization_id, bookable_id, kind, :start, :end, CAST(:appointment_id AS uuid),
+    SELECT id, :organization_id, bookable_id, kind, start_at, end_at, CAST(:appointment_id AS uuid),
            CAST(:hold_id AS uuid), CAST(:expires_at AS timestamptz)
-    FROM (
-        SELECT given.*, {LOCK} FROM (
-            SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:bookables AS uuid[]), CAST(:kinds AS text[]))
-                AS given (id, bookable_id, kind)
-            ORDER BY bookable_id
-        ) AS given OFFSET 0
-    ) AS locked
+    FROM (SELECT given.*, {LOCK} FROM (SELECT * FROM {WANTED} ORDER BY bookable_id) AS given OFFSET 0) AS locked
     ORDER BY bookable_id
     ON CONFLICT DO NOTHING
     RETURNING bookable_id
@@ -46,95 +46,90 @@ LOCK_ALL = text(
 )
 
 EXPIRE = text(
-    """
+    f"""
     WITH expired AS (
         SELECT h.id FROM hold h
         WHERE h.id IN (
-            SELECT hold_id FROM allocation
-            WHERE bookable_id = ANY(CAST(:bookables AS uuid[])) AND expires_at <= :now
-              AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '48 hours'
+            SELECT a.hold_id FROM {WANTED} JOIN allocation a ON a.bookable_id = given.bookable_id
+            WHERE a.expires_at <= :now AND a.start_at < given.end_at AND a.end_at > given.start_at
+              AND a.start_at > given.start_at - interval '36 hours'
         )
         ORDER BY h.id FOR UPDATE
     )
     DELETE FROM hold h USING expired WHERE h.id = expired.id RETURNING h.id
-    """
+    """  # noqa: S608 - as above
 )
 """Remove expired holds that stand on this time, with their claims; in one order, so that two who do it never cross."""
 
 BUSY = text(
-    """
-    SELECT DISTINCT bookable_id FROM allocation
-    WHERE bookable_id = ANY(CAST(:bookables AS uuid[])) AND (expires_at IS NULL OR expires_at > :now)
-      AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '48 hours'
-      AND (appointment_id IS NULL OR appointment_id IS DISTINCT FROM CAST(:but AS uuid))
-    """
+    f"""
+    SELECT DISTINCT given.kind FROM {WANTED} JOIN allocation a ON a.bookable_id = given.bookable_id
+    WHERE (a.expires_at IS NULL OR a.expires_at > :now)
+      AND a.start_at < given.end_at AND a.end_at > given.start_at
+      AND a.start_at > given.start_at - interval '36 hours'
+      AND (a.appointment_id IS NULL OR a.appointment_id IS DISTINCT FROM CAST(:but AS uuid))
+    """  # noqa: S608 - as above
 )
 TIMES = text(
     """
     SELECT start_at, end_at FROM allocation
     WHERE bookable_id = :bookable_id AND (expires_at IS NULL OR expires_at > :now)
-      AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '48 hours'
+      AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '36 hours'
       AND (appointment_id IS NULL OR appointment_id IS DISTINCT FROM CAST(:but AS uuid))
     """
 )
 
+REFUSALS: Mapping[str, type[NotBookable]] = {"clinician": SlotTaken, "patient": PatientBusy}
+"""What is said when a claim of this kind meets another."""
 
-def claim(
-    *, appointment_id: UUID, clinician_id: UUID, patient_id: UUID, start: datetime, end: datetime
-) -> list[type[NotBookable]]:
-    """Claim clinician's and patient's time for the appointment; what stands in the way, or nothing.
+
+class Claim(NamedTuple):
+    """Whose time, of which kind they are, from when to when."""
+
+    bookable_id: UUID
+    kind: str
+    start: datetime
+    end: datetime
+
+
+def claim(appointment_id: UUID, wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+    """Claim all of this time for the appointment; what stands in the way, or nothing.
 
     Where something does, the transaction must be rolled back.
     """
-    wanted = {clinician_id: "clinician", patient_id: "patient"}
-    missing = _take(wanted, start, end, appointment_id=appointment_id)
-    return _reasons(missing, clinician_id)
+    return _reasons(_take(wanted, appointment_id=appointment_id))
 
 
-def claim_beside(
-    *, appointment_id: UUID, clinician_id: UUID, patient_id: UUID, start: datetime, end: datetime
-) -> tuple[list[type[NotBookable]], bool]:
+def claim_beside(appointment_id: UUID, wanted: Sequence[Claim]) -> tuple[list[type[NotBookable]], bool]:
     """Claim as ``claim`` does, or else a lane beside what the clinician has; whether it came to that."""
-    wanted = {clinician_id: "clinician", patient_id: "patient"}
-    missing = _take(wanted, start, end, appointment_id=appointment_id)
-    if clinician_id not in missing:
-        return _reasons(missing, clinician_id), False
-    for lane in range(LANES):
-        beside = {uuid5(clinician_id, f"lane {lane}"): "overbook"}
-        if not _take(beside, start, end, appointment_id=appointment_id):
-            return _reasons(missing - {clinician_id}, clinician_id), True
-    return _reasons(missing, clinician_id), False
+    missing = _take(wanted, appointment_id=appointment_id)
+    taken = [one for one in missing if one.kind == "clinician"]
+    for one in taken:
+        for lane in range(LANES):
+            beside = one._replace(bookable_id=uuid5(one.bookable_id, f"lane {lane}"), kind="overbook")
+            if not _take([beside], appointment_id=appointment_id):
+                return _reasons(other for other in missing if other is not one), True
+    return _reasons(missing), False
 
 
-def claim_for_hold(
-    *, hold_id: UUID, clinician_id: UUID, start: datetime, end: datetime, expires_at: datetime
-) -> list[type[NotBookable]]:
-    """Claim a clinician's time until the hold expires; what stands in the way, or nothing."""
-    missing = _take({clinician_id: "clinician"}, start, end, hold_id=hold_id, expires_at=expires_at)
-    return _reasons(missing, clinician_id)
+def claim_for_hold(hold_id: UUID, wanted: Sequence[Claim], expires_at: datetime) -> list[type[NotBookable]]:
+    """Claim all of this time until the hold expires; what stands in the way, or nothing."""
+    return _reasons(_take(wanted, hold_id=hold_id, expires_at=expires_at))
 
 
-def move(
-    *,
-    appointment_id: UUID,
-    old_clinician_id: UUID,
-    clinician_id: UUID,
-    patient_id: UUID,
-    start: datetime,
-    end: datetime,
-) -> list[type[NotBookable]]:
-    """Claim another time for the appointment in place of its present one, which it may overlap.
+def move(appointment_id: UUID, wanted: Sequence[Claim], *, old_clinician_id: UUID) -> list[type[NotBookable]]:
+    """Claim other time for the appointment in place of its present one, which it may overlap.
 
     What stands in the way, or nothing; where something does, the transaction must be rolled back.
     """
-    lock({old_clinician_id, clinician_id, patient_id})
+    lock({old_clinician_id, *(one.bookable_id for one in wanted)})
     release(appointment_id)
-    return claim(appointment_id=appointment_id, clinician_id=clinician_id, patient_id=patient_id, start=start, end=end)
+    return claim(appointment_id, wanted)
 
 
-def lock(bookables: set[UUID]) -> None:
+def lock(bookables: Iterable[UUID]) -> None:
     """Wait for one's turn at the time of all of these, which lasts until the transaction ends."""
-    db.session.execute(LOCK_ALL, {"bookables": sorted(bookables)})
+    db.session.execute(LOCK_ALL, {"bookables": sorted(set(bookables))})
 
 
 def release(appointment_id: UUID) -> None:
@@ -142,13 +137,10 @@ def release(appointment_id: UUID) -> None:
     db.session.execute(delete(Allocation).where(Allocation.appointment_id == appointment_id))
 
 
-def busy(
-    *, clinician_id: UUID, patient_id: UUID | None, start: datetime, end: datetime, but: UUID | None = None
-) -> list[type[NotBookable]]:
+def busy(wanted: Sequence[Claim], but: UUID | None = None) -> list[type[NotBookable]]:
     """Whose time is claimed, but for the appointment ``but``; so it is for the moment only."""
-    people = [one for one in (clinician_id, patient_id) if one]
-    values = {"bookables": people, "start": start, "end": end, "now": clock.now(), "but": but}
-    return _reasons(set(db.session.scalars(BUSY, values)), clinician_id)
+    values = _columns(wanted) | {"now": clock.now(), "but": but}
+    return [REFUSALS[kind] for kind in db.session.scalars(BUSY, values)]
 
 
 def times_of(
@@ -160,28 +152,39 @@ def times_of(
 
 
 def _take(
-    wanted: Mapping[UUID, str],
-    start: datetime,
-    end: datetime,
+    wanted: Sequence[Claim],
     *,
     appointment_id: UUID | None = None,
     hold_id: UUID | None = None,
     expires_at: datetime | None = None,
-) -> set[UUID]:
-    """Claim the time of all; whose could not be had. An expired hold is in nobody's way."""
-    span: dict[str, object] = {"start": start, "end": end}
-    claim = span | {"appointment_id": appointment_id, "hold_id": hold_id, "expires_at": expires_at}
-    missing = _insert(wanted, claim)
-    if missing and db.session.scalars(EXPIRE, span | {"bookables": sorted(missing), "now": clock.now()}).all():
-        missing = _insert({one: wanted[one] for one in missing}, claim)
+) -> Sequence[Claim]:
+    """Claim all; those that could not be had. An expired hold is in nobody's way."""
+    claimant = {
+        "organization_id": scope_organization(),
+        "appointment_id": appointment_id,
+        "hold_id": hold_id,
+        "expires_at": expires_at,
+    }
+    missing = _insert(wanted, claimant)
+    if missing and db.session.scalars(EXPIRE, _columns(missing) | {"now": clock.now()}).all():
+        missing = _insert(missing, claimant)
     return missing
 
 
-def _insert(wanted: Mapping[UUID, str], values: Mapping[str, object]) -> set[UUID]:
-    columns = {"ids": [new_id() for _ in wanted], "bookables": [*wanted], "kinds": [*wanted.values()]}
-    got = db.session.scalars(CLAIM, {"organization_id": scope_organization(), **values, **columns})
-    return wanted.keys() - set(got)
+def _insert(wanted: Sequence[Claim], claimant: Mapping[str, object]) -> Sequence[Claim]:
+    got = set(db.session.scalars(CLAIM, {**_columns(wanted), **claimant}))
+    return [one for one in wanted if one.bookable_id not in got]
 
 
-def _reasons(missing: set[UUID], clinician_id: UUID) -> list[type[NotBookable]]:
-    return [SlotTaken if one == clinician_id else PatientBusy for one in missing]
+def _columns(wanted: Sequence[Claim]) -> dict[str, object]:
+    return {
+        "ids": [new_id() for _ in wanted],
+        "bookables": [one.bookable_id for one in wanted],
+        "kinds": [one.kind for one in wanted],
+        "starts": [one.start for one in wanted],
+        "ends": [one.end for one in wanted],
+    }
+
+
+def _reasons(missing: Iterable[Claim]) -> list[type[NotBookable]]:
+    return [REFUSALS.get(one.kind, SlotTaken) for one in missing]

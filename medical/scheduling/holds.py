@@ -55,13 +55,9 @@ def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start:
     )
     db.session.add(hold)
     db.session.flush()
+    wanted = times.wanted(found, clinician_id, None, start)
     reasons = times.against_hours(found, start)
-    if reasons:
-        reasons += claims.busy(clinician_id=clinician_id, patient_id=None, start=start, end=found.ends)
-    else:
-        reasons += claims.claim_for_hold(
-            hold_id=hold.id, clinician_id=clinician_id, start=start, end=found.ends, expires_at=hold.expires_at
-        )
+    reasons += claims.busy(wanted) if reasons else claims.claim_for_hold(hold.id, wanted, hold.expires_at)
     if reasons:
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, None, None))
     sweep()

@@ -9,7 +9,7 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, service
+from medical.scheduling import claims, policy, service, times
 from medical.scheduling.errors import refusal_for
 from medical.scheduling.models import Appointment, Status
 from medical.scheduling.policy import Act
@@ -65,13 +65,9 @@ def _draw(appointment: Appointment) -> int:
 
 def _take_again(appointment: Appointment) -> None:
     """Claim the time that was given free; raises ``NotBookable`` when somebody else has it by now."""
-    reasons = claims.claim(
-        appointment_id=appointment.id,
-        clinician_id=appointment.clinician_id,
-        patient_id=appointment.patient_id,
-        start=appointment.start_at,
-        end=appointment.end_at,
-    )
+    clinician_id, start = appointment.clinician_id, appointment.start_at
+    place = times.find_place(appointment.appointment_type_id, clinician_id, appointment.location_id, start)
+    reasons = claims.claim(appointment.id, times.wanted(place, clinician_id, appointment.patient_id, start))
     if reasons:
         raise refusal_for(reasons, [])
     appointment.cancelled_late, appointment.queue_number, appointment.overbooked = False, None, False

@@ -233,7 +233,7 @@ class Hold(Tenant, Base):
     appointment_type_id: Mapped[UUID]
     start_at: Mapped[datetime]
     end_at: Mapped[datetime]
-    held_by: Mapped[UUID] = mapped_column(comment="the user who may book it")
+    held_by: Mapped[UUID | None] = mapped_column(comment="the user who may book it; null: an offer's")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from medical.platform import clock
 from medical.platform.errors import NotFound
 from medical.scheduling import claims, limits, slots
+from medical.scheduling.claims import Claim
 from medical.scheduling.errors import BeyondHorizon, FreeTime, NotBookable, OutsideAvailability, TooSoon
 from medical.scheduling.models import Appointment, AppointmentType
 
@@ -32,6 +33,12 @@ def find_place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID 
     if place.clinician_id is None:
         raise NotFound("There is no such clinician in your organisation.")
     return place
+
+
+def wanted(place: Any, clinician_id: UUID, patient_id: UUID | None, start: datetime) -> Sequence[Claim]:
+    """What is claimed for a visit at this time; without a patient, for a hold."""
+    of_clinician = Claim(clinician_id, "clinician", start, place.ends)
+    return [of_clinician, Claim(patient_id, "patient", start, place.ends)] if patient_id else [of_clinician]
 
 
 def against_hours(place: Any, start: datetime) -> list[type[NotBookable]]:

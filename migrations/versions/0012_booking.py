@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("appointment_type_id", sa.Uuid(), nullable=False),
         sa.Column("start_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("end_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("held_by", sa.Uuid(), nullable=False, comment="the user who may book it"),
+        sa.Column("held_by", sa.Uuid(), nullable=True, comment="the user who may book it; null: an offer's"),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -101,7 +101,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove what came; times that are held are free, and appointments must have statuses of before."""
     op.execute(NOTE_CARE_BEFORE)
+    op.execute("ALTER TABLE allocation NO FORCE ROW LEVEL SECURITY")
     op.execute("DELETE FROM allocation WHERE appointment_id IS NULL OR kind = 'overbook'")
+    op.execute("ALTER TABLE allocation FORCE ROW LEVEL SECURITY")
     for name in ("kind", "claimant", "expires_at"):
         op.drop_constraint(op.f(f"ck_allocation_{name}"), "allocation")
     op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient')")
