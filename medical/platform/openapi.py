@@ -217,10 +217,18 @@ def _responses(rule: Rule, declaration: Declaration, schema_of: dict[int, Any]) 
 
 def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:
     lines = [f"`{kind.code}`: {(getdoc(kind) or kind.title).splitlines()[0]}" for kind in kinds]
+    shapes: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for kind in kinds:
+        shapes[kind.media_type][kind.shape.__name__] = {"$ref": REF.format(name=kind.shape.__name__)}
     return {
         "description": "\n\n".join(lines),
-        "content": {kind.media_type: {"schema": {"$ref": REF.format(name=kind.shape.__name__)}} for kind in kinds},
+        "content": {media_type: {"schema": _any_of([*refs.values()])} for media_type, refs in shapes.items()},
     }
+
+
+def _any_of(schemas: list[dict[str, str]]) -> dict[str, Any]:
+    """The schema, or any of several."""
+    return {"anyOf": schemas} if len(schemas) > 1 else {**schemas[0]}
 
 
 def _answer_headers(declaration: Declaration) -> dict[str, Any]:
