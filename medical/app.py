@@ -28,6 +28,7 @@ from medical.platform.revision import MIGRATIONS
 from medical.scheduling import hold_routes as holds
 from medical.scheduling import life_routes as decisions
 from medical.scheduling import routes as scheduling
+from medical.scheduling import waitlist_routes as waitlist
 
 NO_DATABASE = "postgresql://medical_app@/medical"
 """Where commands that do not serve would look without DATABASE_URL; `medical run` always sets it."""
@@ -55,6 +56,7 @@ BLUEPRINTS = (
     scheduling.appointments,
     decisions.decisions,
     holds.bp,
+    waitlist.bp,
     trail.trail,
     trail.accesses,
     health.bp,

@@ -37,6 +37,11 @@ DONE = {
     Action.APPOINTMENT_REINSTATED: "put an appointment of yours back",
     Action.APPOINTMENT_ENTERED_IN_ERROR: "noted that an appointment of yours was entered in error",
     Action.APPOINTMENT_OVERBOOKED: "booked an appointment for you beside another one's",
+    Action.WAITLIST_JOINED: "put you on the waitlist",
+    Action.WAITLIST_READ: "looked at what you wait for",
+    Action.WAITLIST_ACCEPTED: "accepted a time that was offered to you",
+    Action.WAITLIST_DECLINED: "declined a time that was offered to you",
+    Action.WAITLIST_WITHDRAWN: "took you off the waitlist",
     Action.AUDIT_READ: "looked at what is noted about your record",
     Action.ACCESS_LOG_READ: "read this list",
 }

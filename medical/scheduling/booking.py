@@ -16,7 +16,7 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.platform.ids import new_id
-from medical.scheduling import claims, fairness, holds, limits, policy, service, slots, times
+from medical.scheduling import claims, fairness, holds, limits, policy, service, slots, times, waitlist
 from medical.scheduling.claims import Claim
 from medical.scheduling.errors import HoldExpired, NotBookable, SlotTaken, TooSoon, refusal_for
 from medical.scheduling.models import Appointment, AppointmentType, Status
@@ -89,6 +89,23 @@ def overbook(
     return _added(appointment)
 
 
+def accept_offer(actor: Actor, entry_id: UUID) -> Appointment:
+    """Book the time that is offered to who waits. Raises ``NotFound``, ``OfferExpired`` and what ``book`` raises."""
+    entry, offer = waitlist.take_offer(actor, entry_id)
+    patient = people.get_bookable_patient(actor, entry.patient_id)
+    policy.ensure_can_book(actor, patient.spoken_for, offer.clinician_id)
+    kind = service.get_appointment_type(entry.appointment_type_id)
+    appointment = _new(actor, patient.id, kind, reason=None, sensitive=False)
+
+    def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+        claims.lock(one.bookable_id for one in wanted)
+        kept = holds.use_offered(offer.hold_id)
+        return claims.claim(appointment.id, wanted) if kept else [HoldExpired, *claims.busy(wanted)]
+
+    _settle(appointment, kind, offer.clinician_id, None, offer.start_at, take)
+    return _added(appointment)
+
+
 def reschedule(
     actor: Actor,
     appointment_id: UUID,
@@ -108,6 +125,7 @@ def reschedule(
     policy.outcome_of(Act.RESCHEDULE, appointment.status)
     kind = service.get_appointment_type(appointment.appointment_type_id)
     policy.is_late(actor, appointment.start_at, kind.cancellation_cutoff_minutes, clock.now())
+    old_start = appointment.start_at
     old_clinician_id, new_clinician_id = appointment.clinician_id, clinician_id or appointment.clinician_id
     if new_clinician_id != old_clinician_id:
         patient = people.get_bookable_patient(actor, appointment.patient_id)
@@ -117,6 +135,7 @@ def reschedule(
     _settle(appointment, kind, new_clinician_id, location_id, start, take)
     appointment.status_reason, appointment.overbooked = reason, False
     service.flush(appointment)
+    waitlist.offer_freed(old_clinician_id, old_start)
     return appointment
 
 

@@ -129,6 +129,27 @@ def refusal_for(reasons: Sequence[type[NotBookable]], next_free: Sequence[FreeTi
     return told[0](reasons=told, next_free=next_free)
 
 
+class AlreadyWaiting(Conflict):
+    """The patient waits for this type of appointment already."""
+
+    code, title = "already_waiting", "Already waiting"
+    detail = "The patient waits for this type of appointment already."
+
+
+class NotWaiting(Conflict):
+    """The patient waits no more."""
+
+    code, title = "not_waiting", "Not waiting"
+    detail = "This patient waits no more."
+
+
+class OfferExpired(Conflict):
+    """Nothing is offered to the patient, or not any more."""
+
+    code, title = "offer_expired", "Nothing offered"
+    detail = "Nothing is offered to this patient, or the deadline passed."
+
+
 class TooManyHolds(Conflict):
     """The caller holds as many times as one may hold."""
 

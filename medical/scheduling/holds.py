@@ -89,6 +89,12 @@ def use(actor: Actor, hold_id: UUID, *, clinician_id: UUID, appointment_type_id:
     return db.session.scalar(used.returning(Hold.id)) is not None
 
 
+def use_offered(hold_id: UUID) -> bool:
+    """End the hold of an offer because its time is about to be booked; whether it was live."""
+    used = delete(Hold).where(Hold.id == hold_id, Hold.held_by.is_(None), Hold.expires_at > clock.now())
+    return db.session.scalar(used.returning(Hold.id)) is not None
+
+
 def sweep() -> None:
     """Remove some of the organisation's expired holds.
 

@@ -9,7 +9,7 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, service, times
+from medical.scheduling import claims, policy, service, times, waitlist
 from medical.scheduling.errors import refusal_for
 from medical.scheduling.models import Appointment, Status
 from medical.scheduling.policy import Act
@@ -48,8 +48,18 @@ def change(
     appointment.status, appointment.status_reason = to, reason
     service.flush(appointment)
     if to in policy.RELEASING:
-        claims.release(appointment.id)
+        _give_free(appointment)
     return appointment
+
+
+def _give_free(appointment: Appointment) -> None:
+    """Release the time, and offer it to who waits for one.
+
+    The lock comes first: who waits for the time under it waits for this transaction too.
+    """
+    claims.lock([appointment.clinician_id, appointment.patient_id])
+    claims.release(appointment.id)
+    waitlist.offer_freed(appointment.clinician_id, appointment.start_at)
 
 
 def _draw(appointment: Appointment) -> int:

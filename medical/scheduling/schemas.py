@@ -12,6 +12,7 @@ from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text, Version
 from medical.platform.zones import TimeZone
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Hold, Status
+from medical.scheduling.waitlist_models import Waiting, WaitlistEntry
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
 
@@ -271,6 +272,73 @@ class HoldOut(Output, frozen=True, kw_only=True):
             start=_utc(hold.start_at),
             end=_utc(hold.end_at),
             expires_at=hold.expires_at,
+        )
+
+
+class JoinWaitlist(Input, frozen=True, kw_only=True):
+    """A patient waits for a time of a type that starts in [from, to), with some clinicians or any."""
+
+    patient_id: UUID
+    appointment_type_id: UUID
+    clinician_ids: Annotated[list[UUID], Meta(min_length=1, max_length=20)] | None = None
+    starts_from: Instant = field(name="from")
+    starts_before: Instant = field(name="to")
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        if self.starts_before <= self.starts_from:
+            yield FieldProblem("/to", "must lie after from")
+
+
+class WaitlistQuery(PageQuery, frozen=True, kw_only=True):
+    """Whose entries, and in which state."""
+
+    patient_id: UUID | None = None
+    status: Waiting | None = None
+
+
+class OfferOut(Output, frozen=True, kw_only=True):
+    """A time that is kept for the patient until `expires_at`."""
+
+    clinician_id: UUID
+    start: Instant
+    end: Instant
+    expires_at: Instant
+
+
+class WaitlistEntryOut(Output, frozen=True, kw_only=True):
+    """What a patient waits for, and what is offered to them at the moment."""
+
+    id: UUID
+    status: Waiting
+    patient_id: UUID
+    appointment_type_id: UUID
+    clinician_ids: list[UUID] | None
+    starts_from: Instant = field(name="from")
+    starts_before: Instant = field(name="to")
+    offer: OfferOut | None
+    created_at: Instant
+    version: Version
+
+    @classmethod
+    def of(cls, entry: WaitlistEntry) -> "WaitlistEntryOut":
+        """The entry as callers see it."""
+        offer = entry.offer
+        return cls(
+            id=entry.id,
+            status=Waiting(entry.status),
+            patient_id=entry.patient_id,
+            appointment_type_id=entry.appointment_type_id,
+            clinician_ids=entry.clinician_ids,
+            starts_from=_utc(entry.starts_from),
+            starts_before=_utc(entry.starts_before),
+            offer=OfferOut(
+                clinician_id=offer.clinician_id, start=offer.start_at, end=offer.end_at, expires_at=offer.expires_at
+            )
+            if offer
+            else None,
+            created_at=entry.created_at,
+            version=entry.version,
         )
 
 

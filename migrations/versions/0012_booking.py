@@ -1,4 +1,4 @@
-"""The life of an appointment, holds, overbooking and limits of kinds of visits.
+"""The life of an appointment, holds, overbooking, limits of kinds of visits, and the waitlist.
 
 Columns are added with constant defaults; constraints of appointment and allocation are made anew, which
 locks each for as long as one scan of it takes. The previous release runs on it while nobody holds a time.
@@ -7,8 +7,9 @@ Row-level security, grants and the function are written by hand: autogenerate do
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard
+from medical.platform.tenancy import guard, guard_sight
 
 revision = "0012"
 down_revision = "0010"
@@ -46,6 +47,13 @@ MORE_STATUSES = (
     "status IN ('requested', 'booked', 'arrived', 'checked_in', 'in_progress', 'fulfilled', 'no_show',"
     " 'cancelled', 'entered_in_error')"
 )
+WAITS = """
+    (SELECT unbound()) OR (SELECT has_role(caller_id(), 'admin', 'nurse', 'receptionist'))
+    OR created_by = (SELECT caller_id()) OR patient_id IN (SELECT own_patients(caller_id()))
+    OR patient_id IN (SELECT proxied_patients(caller_id(), 'appointments'))
+"""
+"""Entries of the waitlist: the desk's, of who made them, of the patient and who acts for them."""
+
 CHANGEABLE = "cancelled_late, queue_number, overbooked"
 
 
@@ -95,12 +103,15 @@ def upgrade() -> None:
     guard("hold", "SELECT, INSERT, DELETE")
     op.execute("GRANT UPDATE (expires_at) ON hold TO medical_app")  # lets it lock the rows that it deletes
     _add_to_allocation()
+    _make_waitlist()
     op.execute(NOTE_CARE_NOW)
 
 
 def downgrade() -> None:
     """Remove what came; times that are held are free, and appointments must have statuses of before."""
     op.execute(NOTE_CARE_BEFORE)
+    op.drop_table("waitlist_offer")
+    op.drop_table("waitlist_entry")
     op.execute("ALTER TABLE allocation NO FORCE ROW LEVEL SECURITY")
     op.execute("DELETE FROM allocation WHERE appointment_id IS NULL OR kind = 'overbook'")
     op.execute("ALTER TABLE allocation FORCE ROW LEVEL SECURITY")
@@ -198,6 +209,67 @@ def _add_to_allocation() -> None:
     op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient', 'overbook')")
     op.create_check_constraint("claimant", "allocation", "num_nonnulls(appointment_id, hold_id) = 1")
     op.create_check_constraint("expires_at", "allocation", "(hold_id IS NULL) = (expires_at IS NULL)")
+
+
+def _make_waitlist() -> None:
+    op.create_table(
+        "waitlist_entry",
+        sa.Column("patient_id", sa.Uuid(), nullable=False),
+        sa.Column("appointment_type_id", sa.Uuid(), nullable=False),
+        sa.Column("clinician_ids", postgresql.ARRAY(sa.Uuid()), nullable=True, comment="null: any"),
+        sa.Column("starts_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("starts_before", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.CheckConstraint("starts_before > starts_from", name=op.f("ck_waitlist_entry_times")),
+        sa.CheckConstraint("status IN ('waiting', 'booked', 'withdrawn')", name=op.f("ck_waitlist_entry_status")),
+        *_same_organization("waitlist_entry", patient_id="patient", appointment_type_id="appointment_type"),
+        sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_waitlist_entry_organization_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_waitlist_entry"),
+        sa.UniqueConstraint("organization_id", "id", name="uq_waitlist_entry_organization_id_id"),
+    )
+    op.create_index(
+        "uq_waitlist_entry_patient_id_appointment_type_id",
+        "waitlist_entry",
+        ["patient_id", "appointment_type_id"],
+        unique=True,
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
+    op.create_index(
+        "ix_waitlist_entry_organization_id_created_at", "waitlist_entry", ["organization_id", "created_at", "id"]
+    )
+    guard("waitlist_entry", "SELECT, INSERT, UPDATE (status, version)")
+    guard_sight("waitlist_entry", WAITS)
+    op.create_table(
+        "waitlist_offer",
+        sa.Column("entry_id", sa.Uuid(), nullable=False),
+        sa.Column("hold_id", sa.Uuid(), nullable=False, comment="keeps the time until the deadline"),
+        sa.Column("clinician_id", sa.Uuid(), nullable=False),
+        sa.Column("start_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reply", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.CheckConstraint("end_at > start_at", name=op.f("ck_waitlist_offer_times")),
+        sa.CheckConstraint(
+            "reply IN ('open', 'accepted', 'declined', 'expired')", name=op.f("ck_waitlist_offer_reply")
+        ),
+        *_same_organization("waitlist_offer", entry_id="waitlist_entry", clinician_id="clinician"),
+        sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_waitlist_offer_organization_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_waitlist_offer"),
+    )
+    open_only = {"postgresql_where": sa.text("reply = 'open'")}
+    op.create_index("uq_waitlist_offer_entry_id", "waitlist_offer", ["entry_id"], unique=True, **open_only)
+    op.create_index("ix_waitlist_offer_entry_id_start_at", "waitlist_offer", ["entry_id", "start_at"])
+    op.create_index("ix_waitlist_offer_expires_at", "waitlist_offer", ["organization_id", "expires_at"], **open_only)
+    guard("waitlist_offer", "SELECT, INSERT, UPDATE (reply)")
+    guard_sight("waitlist_offer", "EXISTS (SELECT FROM waitlist_entry e WHERE e.id = entry_id)")
 
 
 def _same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:

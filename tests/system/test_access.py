@@ -113,6 +113,24 @@ class World:
         """The id of an appointment that waits for approval."""
         return str(self.clinic.appointment(self.patient, self.doctor, self.visit, self.free())["id"])
 
+    def waiting(self) -> dict[str, Any]:
+        """The body of an entry of the waitlist, for a type of its own."""
+        kind = self.clinic.appointment_type()
+        return {"patient_id": self.patient["id"], "appointment_type_id": kind["id"]} | SOON
+
+    def entry(self) -> str:
+        """The id of an entry of the waitlist, to whom nothing is offered."""
+        return str(self.clinic.admin.post("/waitlist", self.waiting()).get_json()["id"])
+
+    def offered(self) -> str:
+        """The id of one to whom a time is offered."""
+        body = self.waiting()
+        made = self.clinic.appointment(self.patient, self.doctor, self.kind, self.free())
+        entry = self.clinic.admin.post("/waitlist", body | {"from": made["start"], "to": made["end"]}).get_json()
+        assert self.clinic.admin.post(f"/appointments/{made['id']}/cancel", {"reason": "flu"}).status_code == 200
+        assert self.clinic.admin.get(f"/waitlist/{entry['id']}").get_json()["offer"]
+        return str(entry["id"])
+
     def holding(self) -> dict[str, Any]:
         """The body of a hold that would be placed."""
         return {"appointment_type_id": self.kind["id"], "clinician_id": self.doctor.id, "start": self.free()}
@@ -176,6 +194,7 @@ PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
 CONSENT = {"basis": "consent", "scopes": ["record"]}
 PARENT = {"basis": "parent", "scopes": ["record"], "proof": "birth certificate"}
 GLASS = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
+SOON = {"from": "2030-01-01T00:00:00Z", "to": "2030-02-01T00:00:00Z"}
 HOURS = {"weekdays": [1], "start_time": "20:00", "end_time": "21:00"}
 
 
@@ -362,6 +381,18 @@ TABLE = [
         lambda w: ("/holds", w.holding())),
     Row("DELETE /api/v1/holds/{hold_id}",                    "404 404 404 404 404 403 404 401",
         lambda w: (f"/holds/{w.user()}", None)),
+    Row("POST /api/v1/waitlist",                             "201 201 201 201 201 403 201 401",
+        lambda w: ("/waitlist", w.waiting())),
+    Row("GET /api/v1/waitlist",                              "200 200 200 200 200 403 200 401",
+        plain("/waitlist")),
+    Row("GET /api/v1/waitlist/{entry_id}",                   "200 404 200 200 200 403 404 401",
+        lambda w: (f"/waitlist/{w.entry()}", None)),
+    Row("POST /api/v1/waitlist/{entry_id}/accept",           "200 404 200 200 200 403 404 401",
+        lambda w: (f"/waitlist/{w.offered()}/accept", None)),
+    Row("POST /api/v1/waitlist/{entry_id}/decline",          "200 404 200 200 200 403 404 401",
+        lambda w: (f"/waitlist/{w.offered()}/decline", None)),
+    Row("POST /api/v1/waitlist/{entry_id}/withdraw",         "200 404 200 200 200 403 404 401",
+        lambda w: (f"/waitlist/{w.entry()}/withdraw", None)),
 
     Row("GET /api/v1/audit/events",                          "403 403 403 403 403 200 403 401",
         plain("/audit/events")),

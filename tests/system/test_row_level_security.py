@@ -89,6 +89,10 @@ def furnished(clinic: Clinic) -> Clinic:
     assert clinic.admin.post(f"/appointments/{came['id']}/check-in").status_code == 200
     held = {"appointment_type_id": kind["id"], "clinician_id": doctor.id, "start": day_after(7, "12:00")}
     assert clinic.admin.post("/holds", held).status_code == 201
+    freed = clinic.appointment(patient, doctor, kind, day_after(7, "13:00"))
+    waits = {"patient_id": clinic.patient()["id"], "appointment_type_id": kind["id"]}
+    assert clinic.admin.post("/waitlist", waits | {"from": day_after(7), "to": day_after(8)}).status_code == 201
+    assert clinic.admin.post(f"/appointments/{freed['id']}/cancel", {"reason": "flu"}).status_code == 200
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}

@@ -64,6 +64,10 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/appointments/overbook",
     "POST /api/v1/holds",
     "DELETE /api/v1/holds/{hold_id}",
+    "POST /api/v1/waitlist",
+    "POST /api/v1/waitlist/{entry_id}/accept",
+    "POST /api/v1/waitlist/{entry_id}/decline",
+    "POST /api/v1/waitlist/{entry_id}/withdraw",
     "POST /api/v1/auth/login",
     "POST /api/v1/auth/refresh",
     "POST /api/v1/auth/register",
@@ -119,6 +123,11 @@ class Furnished:
             "appointment_type_id": kind["id"],
             "availability_id": hours["id"],
             "appointment_id": booked["id"],
+            "entry_id": self.clinic.admin.post(
+                "/waitlist",
+                {"patient_id": patient["id"], "appointment_type_id": kind["id"]}
+                | {"from": day_after(20), "to": day_after(21)},
+            ).get_json()["id"],
             "client_id": self.clinic.client()["client_id"],
         }
         self.everything = self.clinic.user(*STAFF)
