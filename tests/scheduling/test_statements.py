@@ -40,7 +40,7 @@ class TestSlots:
 
 
 class TestBooking:
-    """A booking is eleven at most."""
+    """A booking is eleven at most; another time for it three more, which look who waits for the old one."""
 
     def test_with_an_idempotency_key(self, clinic: Clinic, statements: Statements) -> None:
         clinician, kind, patient = clinic.clinician(), clinic.appointment_type(), clinic.patient()
@@ -58,7 +58,7 @@ class TestBooking:
         statements.clear()
         moved = clinic.admin.post(f"/appointments/{booked['id']}/reschedule", {"start": day_after(3, "09:15")})
         assert moved.status_code == 200
-        assert statements.count <= 11
+        assert statements.count <= 14
 
 
 class TestLists:

@@ -76,7 +76,7 @@ def as_program(database_url: str, organization_id: UUID | None = None) -> Iterat
 def furnished(clinic: Clinic) -> Clinic:
     """A clinic with rows in every table."""
     doctor, kind, patient = clinic.clinician(time_zone="UTC"), clinic.appointment_type(), clinic.patient()
-    clinic.patient(identifiers=[{"system": "urn:x", "value": "1"}])
+    other = clinic.patient(identifiers=[{"system": "urn:x", "value": "1"}])
     clinic.location()
     clinic.hours(doctor)
     second_factor(clinic.user(Role.NURSE))
@@ -90,7 +90,7 @@ def furnished(clinic: Clinic) -> Clinic:
     held = {"appointment_type_id": kind["id"], "clinician_id": doctor.id, "start": day_after(7, "12:00")}
     assert clinic.admin.post("/holds", held).status_code == 201
     freed = clinic.appointment(patient, doctor, kind, day_after(7, "13:00"))
-    waits = {"patient_id": clinic.patient()["id"], "appointment_type_id": kind["id"]}
+    waits = {"patient_id": other["id"], "appointment_type_id": kind["id"]}
     assert clinic.admin.post("/waitlist", waits | {"from": day_after(7), "to": day_after(8)}).status_code == 201
     assert clinic.admin.post(f"/appointments/{freed['id']}/cancel", {"reason": "flu"}).status_code == 200
     clinic.relate(patient, doctor)
