@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import select, text
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
@@ -155,11 +155,11 @@ def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = F
     """A patient the actor may see, with their identifiers if wanted. Raises ``NotFound`` for all others."""
     query = queries.visible_patients(actor).where(Patient.id == patient_id)
     if identifiers:
-        query = query.options(selectinload(Patient.identifiers))
+        query = query.options(joinedload(Patient.identifiers))
     if lock:
         query = query.with_for_update(of=Patient)
     audit.touch("patient", patient_id, patient_id=patient_id)
-    patient = db.session.scalars(query).first()
+    patient = db.session.scalars(query).unique().one_or_none()
     if patient is None:
         raise NotFound
     if not actor.roles & queries.DESK and actor.roles & queries.CARERS and queries.sees_by_glass_alone(patient_id):
