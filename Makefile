@@ -39,7 +39,7 @@ bench: $(DEV)
 	@$(PY) -m tools.bench $(ARGS)
 
 test: $(DEV)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto $(ARGS)
 
 lint: $(DEV)
 	@$(PY) -m ruff format --check .
