@@ -22,6 +22,7 @@ from medical.identity.otp import SecondFactors
 from medical.identity.throttle import Throttle
 from medical.people import care_routes as care
 from medical.people import proxy_routes as proxies
+from medical.people import room_routes as rooms
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
@@ -42,6 +43,8 @@ BLUEPRINTS = (
     people.patients,
     people.clinicians,
     people.locations,
+    rooms.rooms,
+    rooms.devices,
     care.relationships,
     care.glass,
     care.explanations,

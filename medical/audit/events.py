@@ -37,6 +37,8 @@ class Action(StrEnum):
     SERVICE_CLIENT_SIGNED_IN = "service-client.signed-in"
     CLINICIAN_CREATED = "clinician.created"
     LOCATION_CREATED = "location.created"
+    ROOM_CREATED = "room.created"
+    DEVICE_CREATED = "device.created"
     PATIENT_REGISTERED = "patient.registered"
     PATIENT_READ = "patient.read"
     PATIENT_SEARCHED = "patient.searched"

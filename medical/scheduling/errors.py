@@ -17,6 +17,20 @@ class PatientBusy(Conflict):
     detail = "The patient has another appointment at this time."
 
 
+class RoomTaken(Conflict):
+    """The visit needs a room, and at this time none is free where it would be."""
+
+    code, title = "room_taken", "No room"
+    detail = "No room is free there at this time; look for another free slot."
+
+
+class DeviceTaken(Conflict):
+    """The visit needs a device, and at this time none of its kind is free where it would be."""
+
+    code, title = "device_taken", "No device"
+    detail = "A device that this type of appointment needs is not free there at this time; look for another free slot."
+
+
 class OutsideAvailability(Conflict):
     """The clinician does not work then, or not for this type of appointment."""
 

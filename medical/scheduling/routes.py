@@ -16,10 +16,12 @@ from medical.scheduling import service
 from medical.scheduling.errors import (
     AppointmentTypeExists,
     BeyondHorizon,
+    DeviceTaken,
     InvalidTransition,
     NotYourDiary,
     OutsideAvailability,
     PatientBusy,
+    RoomTaken,
     SlotTaken,
     TooSoon,
 )
@@ -54,6 +56,8 @@ BOOKING_REFUSALS = [
     NotYourDiary,
     SlotTaken,
     PatientBusy,
+    RoomTaken,
+    DeviceTaken,
     OutsideAvailability,
     TooSoon,
     BeyondHorizon,

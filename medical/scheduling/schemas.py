@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from medical.people.rooms import DeviceKind
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text, Version
@@ -14,6 +15,14 @@ from medical.platform.zones import TimeZone
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
+Buffer = Annotated[int, Meta(ge=0, le=240)]
+
+
+def _kinds_problem(kinds: list[str]) -> str | None:
+    return "names a kind twice" if len(set(kinds)) < len(kinds) else None
+
+
+DeviceKinds = Annotated[list[DeviceKind], Meta(max_length=5, extra={"check": _kinds_problem})]
 
 
 def _repetition_problem(weekdays: list[int]) -> str | None:
@@ -33,17 +42,43 @@ LocalTime = Annotated[
     ),
 ]
 EveryWeeks = Annotated[int, Meta(ge=1, le=52)]
+WEEKS_OF_MONTH = (1, 2, 3, 4, 5, -1)
+
+
+def _weeks_problem(weeks: list[int]) -> str | None:
+    if set(weeks) - set(WEEKS_OF_MONTH):
+        return "must hold 1 to 5, or -1 for the last"
+    return "names a week twice" if len(set(weeks)) < len(weeks) else None
+
+
+WeeksOfMonth = Annotated[
+    list[Annotated[int, Meta(ge=-1, le=5)]],
+    Meta(
+        min_length=1,
+        max_length=len(WEEKS_OF_MONTH),
+        description="1: the first such weekday of its month, -1: the last.",
+        examples=[[1, 3]],
+        extra={"check": _weeks_problem},
+    ),
+]
 TypeIds = Annotated[list[UUID], Meta(min_length=1, max_length=100)]
 
 
 class CreateAppointmentType(Input, frozen=True, kw_only=True):
-    """A kind of visit; possible starts lie every `grid_minutes` from the start of each opening."""
+    """A kind of visit; possible starts lie every `grid_minutes` from the start of each opening.
+
+    Buffers keep clinician, room and devices free before and after it; they need not lie within anybody's hours.
+    """
 
     name: Text
     duration_minutes: Minutes
     grid_minutes: Minutes | None = None
     min_notice_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
     horizon_days: Annotated[int, Meta(ge=1, le=550)] = 365
+    buffer_before_minutes: Buffer = 0
+    buffer_after_minutes: Buffer = 0
+    needs_room: bool = False
+    needs_device_kinds: DeviceKinds = field(default_factory=list)
 
 
 class AppointmentTypeOut(Output, frozen=True, kw_only=True):
@@ -55,6 +90,10 @@ class AppointmentTypeOut(Output, frozen=True, kw_only=True):
     grid_minutes: int
     min_notice_minutes: int
     horizon_days: int
+    buffer_before_minutes: int
+    buffer_after_minutes: int
+    needs_room: bool
+    needs_device_kinds: list[str]
     version: Version
 
     @classmethod
@@ -90,6 +129,7 @@ class CreateAvailability(Input, frozen=True, kw_only=True):
     valid_from: date | None = None
     valid_until: date | None = None
     every_weeks: EveryWeeks = 1
+    weeks_of_month: WeeksOfMonth | None = None
     appointment_type_ids: TypeIds | None = None
 
     def problems(self) -> Iterator[FieldProblem]:
@@ -112,6 +152,7 @@ class UpdateAvailability(Input, frozen=True, kw_only=True):
     valid_from: date | UnsetType | None = UNSET
     valid_until: date | UnsetType | None = UNSET
     every_weeks: EveryWeeks | UnsetType = UNSET
+    weeks_of_month: WeeksOfMonth | UnsetType | None = UNSET
     appointment_type_ids: TypeIds | UnsetType | None = UNSET
 
     def problems(self) -> Iterator[FieldProblem]:
@@ -142,6 +183,7 @@ class AvailabilityOut(Output, frozen=True, kw_only=True):
     valid_from: date | None
     valid_until: date | None
     every_weeks: int
+    weeks_of_month: list[int] | None
     first_week_on: Annotated[date, Meta(description="Monday of a week in which the hours hold, for every_weeks.")]
     appointment_type_ids: list[UUID] | None
     version: Version

@@ -17,11 +17,14 @@ from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise
 from medical.platform.errors import FieldProblem, InvalidRequest, NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, queries, slots
+from medical.scheduling import claims, policy, queries, slots, windows
+from medical.scheduling.claims import Claim
 from medical.scheduling.errors import (
     AppointmentTypeExists,
     BeyondHorizon,
+    DeviceTaken,
     OutsideAvailability,
+    RoomTaken,
     TooSoon,
 )
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability, Status
@@ -61,6 +64,7 @@ def create_availability(
     """
     clinician = people.get_clinician(clinician_id)
     policy.ensure_can_edit_hours(actor, clinician_id)
+    windows.hold()
     location_id = details.pop("location_id") or clinician.location_id
     zone = time_zone or clinician.time_zone
     availability = Availability(
@@ -74,7 +78,7 @@ def create_availability(
     )
     _ensure_references(location_id, availability.appointment_type_ids)
     db.session.add(availability)
-    db.session.flush()
+    windows.refresh([clinician_id])
     audit.touch("availability", availability.id)
     return availability
 
@@ -93,6 +97,7 @@ def update_availability(
     actor: Actor, availability_id: UUID, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Availability:
     """Change weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    windows.hold()
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
@@ -104,17 +109,18 @@ def update_availability(
         availability.first_week_on = _first_week(availability.valid_from, availability.time_zone)
     if availability.valid_from and availability.valid_until and availability.valid_until < availability.valid_from:
         raise InvalidRequest([FieldProblem("/valid_until", "lies before valid_from")])
-    db.session.flush()
+    windows.refresh([availability.clinician_id])
     return availability
 
 
 def delete_availability(actor: Actor, availability_id: UUID, expected_version: int | None) -> None:
     """Remove weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    windows.hold()
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
     db.session.delete(availability)
-    db.session.flush()
+    windows.refresh([availability.clinician_id])
 
 
 def _ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
@@ -192,13 +198,7 @@ def book(
     )
     appointment.reason_seen = True
     _put(appointment, clinician_id, start, place)
-    claims.claim(
-        appointment_id=appointment.id,
-        clinician_id=clinician_id,
-        patient_id=patient.id,
-        start=start,
-        end=place.ends,
-    )
+    claims.claim(appointment.id, _wanted(place, clinician_id, patient.id, start))
     db.session.add(appointment)
     db.session.flush()
     audit.touch("appointment", appointment.id, patient_id=patient.id)
@@ -226,22 +226,22 @@ def reschedule(
     if new_clinician_id != old_clinician_id:
         patient = people.get_bookable_patient(actor, appointment.patient_id)
         policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
-    place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start)
-    claims.move(
-        appointment_id=appointment.id,
-        old_clinician_id=old_clinician_id,
-        clinician_id=new_clinician_id,
-        patient_id=appointment.patient_id,
-        start=start,
-        end=place.ends,
-    )
+    place = _place(appointment.appointment_type_id, new_clinician_id, location_id, start, appointment.id)
+    wanted = _wanted(place, new_clinician_id, appointment.patient_id, start)
+    claims.move(appointment.id, wanted, old_clinician_id=old_clinician_id)
     _put(appointment, new_clinician_id, start, place)
     appointment.status_reason = reason
     _flush(appointment)
     return appointment
 
 
-def _place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime) -> Any:
+def _place(
+    appointment_type_id: UUID,
+    clinician_id: UUID,
+    location_id: UUID | None,
+    start: datetime,
+    own_appointment_id: UUID | None = None,
+) -> Any:
     """Where and until when the time is, having made sure that it may be booked."""
     now = clock.now()
     place = slots.place(
@@ -250,6 +250,7 @@ def _place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | No
         location_id=location_id,
         start=start,
         now=now,
+        own_appointment_id=own_appointment_id,
     )
     if place is None:
         raise NotFound("There is no such appointment type in your organisation.")
@@ -261,7 +262,18 @@ def _place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | No
         raise BeyondHorizon
     if place.time_zone is None:
         raise OutsideAvailability
+    if not place.equipped:
+        raise RoomTaken if place.room_id is None and place.needs_room else DeviceTaken
     return place
+
+
+def _wanted(place: Any, clinician_id: UUID, patient_id: UUID, start: datetime) -> Sequence[Claim]:
+    """What the appointment claims: buffers are no time of the patient's."""
+    things = [(clinician_id, "clinician"), *((one, "device") for one in place.device_ids)]
+    if place.room_id:
+        things.append((place.room_id, "room"))
+    claimed = [Claim(who, kind, place.claims_from, place.claims_until) for who, kind in things]
+    return [*claimed, Claim(patient_id, "patient", start, place.ends)]
 
 
 def _put(appointment: Appointment, clinician_id: UUID, start: datetime, place: Any) -> None:

@@ -20,7 +20,7 @@ from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, scope_organization, scoped
 from medical.platform.errors import Conflict
 from medical.platform.ids import new_id
-from medical.scheduling import service, slots
+from medical.scheduling import service, slots, windows
 from medical.scheduling.models import Allocation, Appointment, AppointmentType, Availability
 from tests.clinic import Clinic, numbers
 
@@ -51,6 +51,7 @@ class Hours:
     valid_from: date | None = None
     valid_until: date | None = None
     every_weeks: int = 1
+    weeks_of_month: tuple[int, ...] | None = None
     first_week_on: date = date(2000, 1, 3)
     appointment_type_ids: tuple[UUID, ...] | None = None
 
@@ -64,10 +65,17 @@ class Kind:
     grid: int = 30
     notice: int = 0
     horizon: int = 550
+    before: int = 0
+    after: int = 0
+    needs_room: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class Diary:
     """What stands in the database during one test."""
+
+    def __init__(self) -> None:
+        self._clinicians: list[UUID] = []
 
     def clinician(self, *hours: Hours, zone: str = "Europe/Berlin", specialty: str = "Cardiology") -> UUID:
         """A clinician with these hours."""
@@ -79,8 +87,14 @@ class Diary:
         db.session.add(RoleGrant(user_id=user.id, role=Role.CLINICIAN))
         db.session.add(Clinician(id=user.id, specialty=specialty, time_zone=zone, user=user))
         db.session.flush()
+        self._clinicians.append(user.id)
         self.works(user.id, *hours)
         return user.id
+
+    def keep(self, start: datetime, until: datetime, now: datetime) -> None:
+        """The open windows of the days around [start, until) are as upkeep at the moment ``now`` makes them."""
+        days = [day for day in windows.kept(now) if start.date() - 3 * DAY <= day <= until.date() + 3 * DAY]
+        windows.refresh(self._clinicians, days)
 
     def works(self, clinician_id: UUID, *hours: Hours) -> None:
         """Add hours."""
@@ -96,6 +110,7 @@ class Diary:
                     valid_from=one.valid_from,
                     valid_until=one.valid_until,
                     every_weeks=one.every_weeks,
+                    weeks_of_month=list(one.weeks_of_month) if one.weeks_of_month else None,
                     first_week_on=one.first_week_on,
                     appointment_type_ids=list(one.appointment_type_ids) if one.appointment_type_ids else None,
                 )
@@ -126,6 +141,10 @@ class Diary:
             grid_minutes=kind.grid,
             min_notice_minutes=kind.notice,
             horizon_days=kind.horizon,
+            buffer_before_minutes=kind.before,
+            buffer_after_minutes=kind.after,
+            needs_room=kind.needs_room,
+            needs_device_kinds=list(kind.needs),
         )
         db.session.add(row)
         db.session.flush()
@@ -156,6 +175,7 @@ class Diary:
     ) -> Sequence[slots.Slot]:
         """Free times at the moment ``now``; by default the day before."""
         after = given.pop("after", None)
+        self.keep(start, until, now or start - DAY)
         found = slots.search(
             appointment_type_id=kind.id,
             start=start,
@@ -178,6 +198,7 @@ class Diary:
 
     def book(self, patient_id: UUID, clinician_id: UUID, kind: Kind, start: datetime, now: datetime) -> Appointment:
         """Book at the moment ``now``, as the desk."""
+        self.keep(start, start, now)
         with mock.patch.object(clock, "now", return_value=now):
             return service.book(
                 desk(),
