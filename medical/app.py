@@ -26,6 +26,7 @@ from medical.people import room_routes as rooms
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.scheduling import hours_routes as hours
 from medical.scheduling import routes as scheduling
 
 NO_DATABASE = "postgresql://medical_app@/medical"
@@ -52,6 +53,9 @@ BLUEPRINTS = (
     proxies.own,
     scheduling.types,
     scheduling.availabilities,
+    hours.openings,
+    hours.time_offs,
+    hours.holidays,
     scheduling.slots,
     scheduling.appointments,
     trail.trail,

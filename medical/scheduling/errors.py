@@ -66,6 +66,20 @@ class AppointmentTypeExists(Conflict):
     detail = "Another appointment type has this name."
 
 
+class HolidayExists(Conflict):
+    """The site has a day of its own on this date."""
+
+    code, title = "holiday_exists", "Holiday exists"
+    detail = "This location has a day of its own on this date already."
+
+
+class NationalHoliday(Conflict):
+    """National holidays come from the calendar and are not removed one by one."""
+
+    code, title = "national_holiday", "National holiday"
+    detail = "This day comes from the calendar; to work on it, add a day with `closed: false`."
+
+
 class NotYourDiary(Forbidden):
     """Clinicians act on their own diary, patients for themselves."""
 

@@ -76,7 +76,7 @@ def create_availability(
         first_week_on=_first_week(valid_from, zone),
         **details,
     )
-    _ensure_references(location_id, availability.appointment_type_ids)
+    ensure_references(location_id, availability.appointment_type_ids)
     db.session.add(availability)
     windows.refresh([clinician_id])
     audit.touch("availability", availability.id)
@@ -101,7 +101,7 @@ def update_availability(
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
-    _ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
+    ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
     previous = availability.valid_from
     for name, value in changes.items():
         setattr(availability, name, value)
@@ -123,7 +123,7 @@ def delete_availability(actor: Actor, availability_id: UUID, expected_version: i
     windows.refresh([availability.clinician_id])
 
 
-def _ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
+def ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
     """Raise ``NotFound`` unless the location and the types that hours name are there."""
     if location_id:
         people.ensure_location(location_id)
