@@ -13,7 +13,7 @@ from medical.audit import service as audit
 from medical.people import service as people
 from medical.people.models import Clinician
 from medical.platform.authz import Actor
-from medical.platform.db import db
+from medical.platform.db import db, unattended
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 from medical.scheduling import policy, queries, service, windows
@@ -101,7 +101,8 @@ def _affected(actor: Actor, time_off: AvailabilityException) -> Affected:
     visible = db.session.scalars(query).all()
     for appointment in visible:
         audit.touch("appointment", None, patient_id=appointment.patient_id)
-    count = db.session.scalars(select(func.count()).select_from(Appointment).where(*hit)).one()
+    with unattended():
+        count = db.session.scalars(select(func.count()).select_from(Appointment).where(*hit)).one()
     return Affected(visible, count - len(visible))
 
 
