@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, Uuid, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, Uuid, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -89,3 +89,12 @@ class OpenWindow(Owned, Base):
     location_id: Mapped[UUID | None]
     appointment_type_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
     time_zone: Mapped[str]
+
+
+class Upkeep(Base):
+    """That an organisation's open windows were looked after; of the installation, which has to find them all."""
+
+    __tablename__ = "upkeep"
+
+    id: Mapped[UUID] = mapped_column(ForeignKey("organization.id"), primary_key=True, comment="the organisation's")
+    kept_on: Mapped[date | None] = mapped_column(comment="when its open windows were last looked after")

@@ -66,7 +66,9 @@ def take_time_off(actor: Actor, *, clinician_id: UUID, **times: Any) -> tuple[Av
     return time_off, _affected(actor, time_off)
 
 
-def _add(actor: Actor, kind: Kind, clinician: Clinician, *, start: datetime, end: datetime, **details: Any) -> Any:
+def _add(
+    actor: Actor, kind: Kind, clinician: Clinician, *, start: datetime, end: datetime, **details: Any
+) -> AvailabilityException:
     windows.hold()
     exception = AvailabilityException(
         id=new_id(),

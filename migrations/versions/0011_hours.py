@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard
+from medical.platform.tenancy import APP_ROLE, guard
 
 revision = "0011"
 down_revision = "0010"
@@ -33,6 +33,16 @@ FIRST_WINDOWS = """
     ) AS opening
     WHERE closes > opens
 """
+
+
+NOTE_UPKEEP = """
+    CREATE FUNCTION note_upkeep() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO upkeep (id) VALUES (NEW.id);
+        RETURN NULL;
+    END $$
+"""
+"""Of a new organisation the upkeep knows by itself: it sees no organisation's name, and no other's rows."""
 
 
 def upgrade() -> None:
@@ -68,6 +78,7 @@ def upgrade() -> None:
     _make_availability_exception()
     _make_holidays()
     _make_open_window()
+    _make_upkeep()
 
 
 def _tenant(table: str) -> list[sa.schema.SchemaItem]:
@@ -217,8 +228,27 @@ def _make_open_window() -> None:
     guard("open_window", "SELECT, INSERT, DELETE")
 
 
+def _make_upkeep() -> None:
+    op.create_table(
+        "upkeep",
+        sa.Column("id", sa.Uuid(), nullable=False, comment="the organisation's"),
+        sa.Column("kept_on", sa.Date(), nullable=True, comment="when its open windows were last looked after"),
+        sa.ForeignKeyConstraint(["id"], ["organization.id"], name="fk_upkeep_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_upkeep"),
+    )
+    op.execute("ALTER TABLE organization NO FORCE ROW LEVEL SECURITY")
+    op.execute("INSERT INTO upkeep (id) SELECT id FROM organization")
+    op.execute("ALTER TABLE organization FORCE ROW LEVEL SECURITY")
+    op.execute(f"GRANT SELECT, INSERT, UPDATE ON upkeep TO {APP_ROLE}")
+    op.execute(NOTE_UPKEEP)
+    op.execute("CREATE TRIGGER note_upkeep AFTER INSERT ON organization FOR EACH ROW EXECUTE FUNCTION note_upkeep()")
+
+
 def downgrade() -> None:
     """Remove the tables and columns; claims on rooms and devices go with them."""
+    op.execute("DROP TRIGGER note_upkeep ON organization")
+    op.execute("DROP FUNCTION note_upkeep()")
+    op.drop_table("upkeep")
     for table in ("open_window", "holiday", "holiday_calendar", "availability_exception", "device", "room"):
         op.drop_table(table)
     op.execute("ALTER TABLE allocation NO FORCE ROW LEVEL SECURITY")

@@ -16,7 +16,7 @@ from medical.scheduling import windows
 from medical.scheduling.hours_models import OpenWindow
 from medical.scheduling.models import Allocation
 from tests.clinic import Caller, Clinic, day_after
-from tests.scheduling.diary import DAY, MINUTE, Diary, Hours, open_diary, utc
+from tests.scheduling.diary import DAY, Diary, Hours, open_diary, utc
 
 MONDAY = utc("2027-01-04")
 TOMORROW = MONDAY + DAY
@@ -227,7 +227,9 @@ class TestRoomsAndDevices:
         booked = book(doctor)
         assert booked.status_code == 201
         assert code_of(book(other)) == (409, "room_taken")
-        moved = clinic.admin.post(f"/appointments/{booked.get_json()['id']}/reschedule", {"start": start[:14] + "15:00Z"})
+        moved = clinic.admin.post(
+            f"/appointments/{booked.get_json()['id']}/reschedule", {"start": start[:14] + "15:00Z"}
+        )
         assert moved.status_code == 200, "its own room is not in its way"
 
 
@@ -335,9 +337,7 @@ class TestTimeOff:
         assert (made["affected"], made["others_affected"]) == ([], 1)
 
     def test_is_listed_by_start(self, week: Week) -> None:
-        first, second = (
-            week.post("/time-offs", day_after(day), day_after(day + 1)).get_json()["id"] for day in (5, 9)
-        )
+        first, second = (week.post("/time-offs", day_after(day), day_after(day + 1)).get_json()["id"] for day in (5, 9))
         everything = week.clinic.admin.get("/time-offs", clinician_id=week.doctor.id, limit=1).get_json()
         assert [one["id"] for one in everything["items"]] == [first]
         rest = week.clinic.admin.get("/time-offs", limit=1, cursor=everything["next"]).get_json()

@@ -35,6 +35,12 @@ span AS (
     FROM asked CROSS JOIN generate_series(0, 9) AS step
     WHERE lo + make_interval(hours => 24 * (2 ^ step - 1)::int) < hi
     ORDER BY lo
+),
+-- The sites where those chosen have hours; asked only by visits that need something there.
+site AS MATERIALIZED (
+    SELECT location_id FROM availability WHERE clinician_id IN (SELECT id FROM chosen)
+    UNION
+    SELECT location_id FROM availability_exception WHERE kind = 'open' AND clinician_id IN (SELECT id FROM chosen)
 )
 SELECT found.clinician_id, found.location_id, found.starts, found.starts + kind.duration AS ends
 FROM kind LEFT JOIN LATERAL (
@@ -45,14 +51,14 @@ FROM kind LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT array_agg(location_id) AS location_ids, array_agg(starts) AS starts
         FROM (
-            SELECT l.id AS location_id, range_intersect_agg(one.starts) AS starts
-            FROM location l CROSS JOIN unnest(kind.needs) AS need
+            SELECT site.location_id, range_intersect_agg(one.starts) AS starts
+            FROM unnest(kind.needs) AS need CROSS JOIN site
             CROSS JOIN LATERAL (
                 SELECT coalesce(range_agg(free.starts), '{}') AS starts
                 FROM (
-                    SELECT id FROM room WHERE need = '' AND location_id = l.id
+                    SELECT id FROM room WHERE need = '' AND location_id = site.location_id
                     UNION ALL
-                    SELECT id FROM device WHERE kind = need AND location_id = l.id
+                    SELECT id FROM device WHERE kind = need AND location_id = site.location_id
                 ) AS thing
                 CROSS JOIN LATERAL (
                     SELECT tstzmultirange(tstzrange(span.lo, span.hi)) - coalesce(
@@ -64,10 +70,9 @@ FROM kind LEFT JOIN LATERAL (
                       AND b.start_at > span.lo - kind.before - interval '36 hours'
                 ) AS free
             ) AS one
-            WHERE l.organization_id = :organization_id
-              AND (CAST(:location_id AS uuid) IS NULL OR l.id = :location_id)
-            GROUP BY l.id
-        ) AS site
+            WHERE CAST(:location_id AS uuid) IS NULL OR site.location_id = :location_id
+            GROUP BY site.location_id
+        ) AS per_site
     ) AS things
     CROSS JOIN chosen
     -- Everything about one clinician is LATERAL to their row and read by index. A window may have begun
