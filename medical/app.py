@@ -56,6 +56,7 @@ BLUEPRINTS = (
     hours.openings,
     hours.time_offs,
     hours.holidays,
+    hours.explained,
     scheduling.slots,
     scheduling.appointments,
     trail.trail,

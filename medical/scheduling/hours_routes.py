@@ -11,6 +11,7 @@ from medical.platform.authz import current_actor
 from medical.platform.errors import NotFound
 from medical.platform.http import endpoint
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
+from medical.scheduling import explain as explanations
 from medical.scheduling import holiday_calendar, one_offs
 from medical.scheduling.errors import HolidayExists, NationalHoliday, NotYourDiary
 from medical.scheduling.hours_models import AvailabilityException
@@ -20,9 +21,11 @@ from medical.scheduling.hours_schemas import (
     CreateOpening,
     CreateTimeOff,
     ExceptionQuery,
+    ExplainQuery,
     HolidayOut,
     KeepCalendar,
     OpeningOut,
+    SlotExplanationOut,
     TakenTimeOffOut,
     TimeOffOut,
 )
@@ -32,6 +35,7 @@ from medical.scheduling.schemas import AppointmentOut
 
 openings = Blueprint("openings", __name__, url_prefix="/api/v1/openings")
 time_offs = Blueprint("time-offs", __name__, url_prefix="/api/v1/time-offs")
+explained = Blueprint("slot-explanations", __name__, url_prefix="/api/v1/slots")
 holidays = Blueprint("holidays", __name__, url_prefix="/api/v1/locations/<uuid:location_id>")
 
 
@@ -232,3 +236,15 @@ def get_holiday(location_id: UUID, holiday_id: UUID) -> HolidayOut:
 def remove_holiday(location_id: UUID, holiday_id: UUID) -> None:
     """Take a day of the site's own back."""
     holiday_calendar.remove_day(location_id, holiday_id)
+
+
+@endpoint(
+    explained.get("/explain"),
+    permission=Permission.AVAILABILITY_READ,
+    query=ExplainQuery,
+    returns=(200, SlotExplanationOut),
+    errors=[NotFound, NotYourDiary],
+)
+def explain(query: ExplainQuery) -> SlotExplanationOut:
+    """Why a time with a clinician is offered or not: closed by what, booked, too soon, no room."""
+    return SlotExplanationOut.of(explanations.explain(current_actor(), **query.arguments()))

@@ -5,11 +5,13 @@ from datetime import date, timedelta
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta, field
 
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text
+from medical.scheduling.explain import Explanation
 from medical.scheduling.holiday_calendar import countries
 from medical.scheduling.hours_models import AvailabilityException, Holiday, HolidayCalendar
 from medical.scheduling.schemas import AppointmentOut, Minute, TypeIds
@@ -191,3 +193,40 @@ class HolidayOut(Output, frozen=True, kw_only=True):
             national=holiday.origin == "national",
             closed=holiday.closed,
         )
+
+
+class ExplainQuery(Input, frozen=True, kw_only=True):
+    """Which time with whom, for which type of appointment, at which site if it matters."""
+
+    clinician_id: UUID
+    appointment_type_id: UUID
+    start: Minute
+    location_id: UUID | None = None
+
+
+class ReasonOut(Output, frozen=True, kw_only=True):
+    """One thing that stands in the way; `source_id` names the hours, opening, time off, holiday or appointment."""
+
+    code: str
+    detail: str
+    source_id: UUID | None
+    start: Instant | None
+    end: Instant | None
+    name: str | None
+
+
+class SlotExplanationOut(Output, frozen=True, kw_only=True):
+    """Whether a time is offered, whether it could be booked (but for the patient's own time), and what is in the way.
+
+    An appointment in the way is named only to who may see it.
+    """
+
+    offered: bool
+    bookable: bool
+    reasons: list[ReasonOut]
+
+    @classmethod
+    def of(cls, found: Explanation) -> "SlotExplanationOut":
+        """The explanation as callers see it."""
+        reasons = [ReasonOut(**msgspec.structs.asdict(reason)) for reason in found.reasons]
+        return cls(offered=found.offered, bookable=found.bookable, reasons=reasons)

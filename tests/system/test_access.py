@@ -384,6 +384,9 @@ TABLE = [
         lambda w: (f"/time-offs/{w.one_off('time-offs')}", None)),
     Row("DELETE /api/v1/time-offs/{time_off_id}",            "204 204 403 204 403 403 204 401",
         lambda w: (f"/time-offs/{w.one_off('time-offs')}", None)),
+    Row("GET /api/v1/slots/explain",                         "200 200 200 200 403 403 200 401",
+        lambda w: (f"/slots/explain?appointment_type_id={w.kind['id']}&clinician_id={w.doctor.id}"
+                   "&start=2030-01-01T00:00:00Z", None)),
     Row("GET /api/v1/slots",                                 "200 200 200 200 200 403 200 401",
         lambda w: (f"/slots?appointment_type_id={w.kind['id']}&from=2030-01-01T00:00:00Z&to=2030-01-02T00:00:00Z",
                    None)),
