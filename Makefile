@@ -12,7 +12,7 @@ RUNTIME := .venv/.runtime-installed
 DEV     := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv run test mutants lint check format lock clean
+.PHONY: help .venv run test mutants bench lint check format lock clean
 
 help:
 	@echo 'Run it'
@@ -22,6 +22,7 @@ help:
 	@echo 'Work on it'
 	@echo '  make test     all tests                                       [ARGS="-k book -x"]'
 	@echo '  make mutants  take each wall down and see which test misses it  [ARGS=policy]'
+	@echo '  make bench    how quick it is, through the real server        [ARGS="--clinicians 1000 --past 280000"]'
 	@echo '  make lint     format, lint, types, import contracts'
 	@echo '  make check    lint, then test: before a change is done'
 	@echo '  make format   put the code into shape'
@@ -34,8 +35,11 @@ run: $(RUNTIME)
 mutants: $(DEV)
 	@$(PY) tools/mutants.py $(ARGS)
 
+bench: $(DEV)
+	@$(PY) -m tools.bench $(ARGS)
+
 test: $(DEV)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n auto $(ARGS)
 
 lint: $(DEV)
 	@$(PY) -m ruff format --check .

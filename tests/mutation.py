@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from inspect import getmembers, isfunction
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +22,25 @@ from medical import app as factory
 from medical.identity.permissions import Permission
 from medical.platform import db, http, schema
 
-RULES = ("medical.scheduling.policy", "medical.people.policy", "medical.identity.policy")
-"""Modules whose functions `ensure_…` refuse what a role alone does not decide."""
+RULES = (
+    "medical.identity.grants._ensure_secret",
+    "medical.identity.service._ensure_admin_left",
+    "medical.identity.service._ensure_impersonal",
+    "medical.identity.service._ensure_unchanged",
+    "medical.identity.service.ensure_version",
+    "medical.people.care._ensure_carer",
+    "medical.people.care._ensure_delegable",
+    "medical.people.proxies._ensure_may_consent",
+    "medical.people.proxies._ensure_own_contact",
+    "medical.people.service.ensure_location",
+    "medical.scheduling.policy.ensure_can_book",
+    "medical.scheduling.policy.ensure_can_edit_hours",
+    "medical.scheduling.policy.ensure_can_move",
+    "medical.scheduling.service._ensure_references",
+)
+"""Functions that refuse what a role alone does not decide."""
 SIGHTS = {
+    "medical.people.proxies._visible": "medical.people.models.PatientProxy",
     "medical.people.queries.visible_patients": "medical.people.models.Patient",
     "medical.scheduling.queries.visible_appointments": "medical.scheduling.models.Appointment",
 }
@@ -151,11 +166,4 @@ def mutants(app: Flask, policies: list[tuple[str, str]]) -> Iterator[str]:
             yield f"step-up {route_of(rule, method)}"
     yield from (f"policy {table}.{policy}" for table, policy in policies)
     yield from (f"sight {path}" for path in SIGHTS)
-    for name in RULES:
-        try:
-            module = import_module(name)
-        except ModuleNotFoundError:
-            continue
-        for function, _ in getmembers(module, isfunction):
-            if function.startswith("ensure_"):
-                yield f"ensure {name}.{function}"
+    yield from (f"ensure {path}" for path in RULES)

@@ -36,6 +36,7 @@ from medical.identity import keys  # noqa: E402
 from medical.platform import schema  # noqa: E402
 from medical.platform.db import Scope, db, enter  # noqa: E402
 from medical.platform.postgres import EmbeddedPostgres  # noqa: E402
+from medical.platform.web import REQUEST_ID_KEY  # noqa: E402
 
 ROUNDS, READS, BOOKINGS, THREADS = 12, 150, 240, 16
 DEMO_ADMIN = {"email": "admin@demo.example", "password": "demo admin password"}
@@ -96,7 +97,7 @@ class Program:
             enter(scope)
             return caller
 
-        with self.app.test_request_context():
+        with self.app.test_request_context(environ_overrides={REQUEST_ID_KEY: "measured"}):
             enter(None)
             self.app.preprocess_request()
             caller = actor(self.token)

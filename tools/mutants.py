@@ -24,12 +24,13 @@ from medical.platform import schema  # noqa: E402
 from medical.platform.postgres import EmbeddedPostgres  # noqa: E402
 from tests.mutation import mutants  # noqa: E402
 
+SUBJECTS = "tests/system/test_subjects.py"
 GUARDS = {
     "permission": ["tests/system/test_access.py"],
     "step-up": ["tests/system/test_access.py"],
     "policy": ["tests/system/test_row_level_security.py", "tests/system", "tests/identity", "tests/people"],
-    "sight": ["tests/system/test_access.py", "tests/people", "tests/scheduling/test_routes.py"],
-    "ensure": ["tests/system/test_access.py", "tests/people", "tests/scheduling/test_routes.py", "tests/identity"],
+    "sight": [SUBJECTS, "tests/people", "tests/scheduling/test_routes.py"],
+    "ensure": [SUBJECTS, "tests/people", "tests/scheduling/test_routes.py", "tests/identity"],
 }
 """Where the tests are that must miss a wall of each kind."""
 AT_ONCE = 2

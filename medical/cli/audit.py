@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,7 @@ def _settings(data: Path | None) -> Iterator[Settings]:
         os.environ["MEDICAL_DATA"] = str(data)
     settings = Settings.load()
     configure(settings)
-    with provided(settings):
+    with nullcontext() if settings.migration_database_url else provided(settings):
         yield Settings.load()
 
 

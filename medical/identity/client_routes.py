@@ -33,6 +33,7 @@ from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 service_clients = Blueprint("service-clients", __name__, url_prefix="/api/v1/service-clients")
 oauth = Blueprint("oauth", __name__)
 
+KEYS_PATH = "/.well-known/jwks.json"
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - an address, not a token
 METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
@@ -159,6 +160,7 @@ def show_metadata() -> MetadataOut:
     return MetadataOut(
         issuer=_issuer(),
         token_endpoint=_issuer() + TOKEN_PATH,
+        jwks_uri=_issuer() + KEYS_PATH,
         token_endpoint_auth_methods_supported=METHODS,
         token_endpoint_auth_signing_alg_values_supported=[*assertions.ALGORITHMS],
         grant_types_supported=[CLIENT_CREDENTIALS],

@@ -206,6 +206,7 @@ class MetadataOut(Output, frozen=True, kw_only=True):
 
     issuer: str
     token_endpoint: str
+    jwks_uri: str
     token_endpoint_auth_methods_supported: list[str]
     token_endpoint_auth_signing_alg_values_supported: list[str]
     grant_types_supported: list[str]

@@ -36,8 +36,29 @@ class Started(Struct, frozen=True):
     refresh_token: str
 
 
+SWEEP = text(
+    """
+    WITH over AS (
+        SELECT id FROM auth_session WHERE user_id = :user_id AND expires_at < :before
+        ORDER BY expires_at LIMIT 20 FOR UPDATE SKIP LOCKED
+    ), tokens AS (
+        DELETE FROM refresh_token t USING over WHERE t.session_id = over.id
+    )
+    DELETE FROM auth_session s USING over WHERE s.id = over.id
+    """
+)
+"""Some of the user's sign-ins that are long over, and their tokens, which nobody could use; the trail stays."""
+KEPT = timedelta(days=1)
+"""How long a sign-in is kept after its end."""
+
+
+def _sweep(user_id: UUID, now: datetime) -> None:
+    db.session.execute(SWEEP, {"user_id": user_id, "before": now - KEPT})
+
+
 def start(organization_id: UUID, user_id: UUID, now: datetime, *, second_factor: bool = False) -> Started:
     """Begin a sign-in of the user, who has just given what it takes."""
+    _sweep(user_id, now)
     session = AuthSession(
         user_id=user_id,
         created_at=now,
@@ -120,6 +141,7 @@ def start_client(client_id: UUID, scopes: Iterable[str], now: datetime) -> UUID:
 
     No person proved who they are, so it is never fresh enough for a sensitive act.
     """
+    _sweep(client_id, now)
     session = AuthSession(
         user_id=client_id,
         created_at=now,

@@ -150,6 +150,7 @@ def break_glass(actor: Actor, patient_id: UUID, *, reason_code: str, reason: str
     if known is None:
         raise NotFound
     if known.user_id == actor.user_id:
+        service.alarm_at_own_record(actor, known)
         raise OwnRecord
     now = clock.now()
     values = {

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import select, text
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
@@ -24,12 +24,14 @@ from medical.people.errors import (
 )
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
 from medical.people.permissions import Permission
-from medical.platform import authz
+from medical.platform import authz, metrics
 from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise, unattended
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
+from medical.platform.logging import get_logger
 
+log = get_logger(__name__)
 CONTACT_FIELDS = frozenset({"email", "phone", "address"})
 """What a patient may change about themselves."""
 
@@ -155,16 +157,24 @@ def get_visible_patient(actor: Actor, patient_id: UUID, *, identifiers: bool = F
     """A patient the actor may see, with their identifiers if wanted. Raises ``NotFound`` for all others."""
     query = queries.visible_patients(actor).where(Patient.id == patient_id)
     if identifiers:
-        query = query.options(selectinload(Patient.identifiers))
+        query = query.options(joinedload(Patient.identifiers))
     if lock:
         query = query.with_for_update(of=Patient)
     audit.touch("patient", patient_id, patient_id=patient_id)
-    patient = db.session.scalars(query).first()
+    patient = db.session.scalars(query).unique().one_or_none()
     if patient is None:
+        alarm_at_own_record(actor, queries.known_patient(patient_id))
         raise NotFound
     if not actor.roles & queries.DESK and actor.roles & queries.CARERS and queries.sees_by_glass_alone(patient_id):
         audit.for_purpose(BREAK_GLASS)
     return patient
+
+
+def alarm_at_own_record(actor: Actor, patient: queries.Known | None) -> None:
+    """Tell the operator when somebody who works here tried to open their own record as staff."""
+    if patient and patient.user_id == actor.user_id:
+        log.warning("own_record_refused", user_id=str(actor.user_id))
+        metrics.OWN_RECORDS.inc()
 
 
 def get_bookable_patient(actor: Actor, patient_id: UUID) -> queries.Known:

@@ -16,6 +16,7 @@ SECONDS = Histogram(
     ("method", "route"),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+OWN_RECORDS = Counter("medical_own_record_refused", "Attempts of staff to open their own record as staff.")
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 

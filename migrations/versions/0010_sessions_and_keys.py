@@ -1,4 +1,4 @@
-"""When a sign-in was last used, and when a signing key was retired.
+"""When a sign-in was last used, that those long over are removed, and when a signing key was retired.
 
 Adds columns, one with a default that is computed once, which rewrites nothing; takes a lock on auth_session
 and signing_key for a moment. A retired key loses its private half, since it never signs again.
@@ -39,6 +39,7 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_signing_key_retired"), "signing_key", "(status = 'retired') = (retired_at IS NOT NULL)"
     )
+    op.execute("GRANT DELETE ON auth_session, refresh_token TO medical_app")
     op.create_index(
         "uq_signing_key_next", "signing_key", ["status"], unique=True, postgresql_where=sa.text("status = 'next'")
     )
@@ -47,6 +48,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them; keys that have no private half are gone, and with them the tokens they verify."""
     op.drop_index("uq_signing_key_next", table_name="signing_key")
+    op.execute("REVOKE DELETE ON auth_session, refresh_token FROM medical_app")
     op.drop_constraint(op.f("ck_signing_key_retired"), "signing_key", type_="check")
     op.execute("DELETE FROM signing_key WHERE private_key IS NULL")
     op.alter_column(

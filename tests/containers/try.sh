@@ -13,7 +13,7 @@ image=localhost/medical-backend:latest
 PORT=${PORT:-8000}
 export PORT
 
-for name in medical-db medical-migrate medical-api; do
+for name in medical-db medical-migrate medical-api medical-worker; do
   ! podman container exists $name || { echo "A container $name is here already: this would disturb it." >&2; exit 1; }
 done
 ! podman volume exists medical-data || { echo 'A volume medical-data is here already: it stays as it is.' >&2; exit 1; }
@@ -23,7 +23,7 @@ cleanup() {
   code=$?
   [ $code = 0 ] || { echo "--- it ended here; the API's last lines:"; podman logs --tail 20 medical-api 2>&1 || true; }
   podman-compose down >/dev/null 2>&1 || true
-  podman volume rm medical-data >/dev/null 2>&1 || true
+  podman volume rm medical-data medical-seal >/dev/null 2>&1 || true
   rm -rf "$work"
   exit $code
 }
@@ -80,6 +80,7 @@ in_image flask db --help | grep -q upgrade && ok '`flask db` is there' || fail '
 podman run --rm --user 0:0 --volume "$work:/out" --security-opt label=disable $image \
   medical init-env --output /out/.env >/dev/null
 same "$(stat -c %a .env)" 600 '.env made by the image, mode'
+sed -i 's/^REQUIRE_OTP_FOR=.*/REQUIRE_OTP_FOR=/' .env # this trial has no authenticator app
 
 title 'The API before the migration'
 compose up -d medical-db medical-api
@@ -126,6 +127,11 @@ lines=$(on_terminal "timeout 20 podman exec -it medical-db psql -U medical_owner
 same "$(podman exec medical-db psql -U medical_owner medical -Atc \
   "select rolcanlogin, rolsuper, rolbypassrls from pg_roles where rolname = 'medical_app'")" 't|f|f' \
   'medical_app may log in, is superuser, bypasses row-level security'
+
+title 'The trail'
+sleep 1
+podman-compose run --rm medical-migrate medical audit verify >answer 2>&1 || fail "$(cat answer)"
+grep -q 'Whole: ' answer && ok "$(grep 'Whole: ' answer | tr -d '\r')" || fail "$(cat answer)"
 
 title 'The database stopped under the API'
 podman stop medical-db >/dev/null 2>&1

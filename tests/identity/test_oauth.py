@@ -595,6 +595,7 @@ class TestMetadata:
         assert document == {
             "issuer": "http://localhost",
             "token_endpoint": "http://localhost/oauth/token",
+            "jwks_uri": "http://localhost/.well-known/jwks.json",
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": ["EdDSA", "ES256", "ES384", "RS256", "RS384"],
             "grant_types_supported": ["client_credentials"],

@@ -9,11 +9,11 @@ import jwt
 import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from medical.identity import sessions, tokens
 from medical.identity.limits import LIMITS, Limits, limits_of
-from medical.identity.models import AuthSession
+from medical.identity.models import AuthSession, RefreshToken
 from medical.identity.permissions import Role
 from medical.platform import clock
 from medical.platform.db import Scope, db, scoped
@@ -350,3 +350,37 @@ def test_a_role_taken_away_counts_on_the_next_request_of_the_same_token(clinic: 
     assert twice.get("/users").status_code == 200
     assert clinic.admin.put(f"/users/{twice.id}/roles", {"roles": ["nurse"]}).status_code == 200
     assert [twice.get(path).status_code for path in ("/users", "/me")] == [403, 200]
+
+
+class TestSweep:
+    """A new sign-in removes those of the same user that are long over."""
+
+    def test_what_is_over_for_a_day_goes_and_the_rest_stays(self, clinic: Clinic) -> None:
+        """With its refresh tokens; nobody else's, and nothing of the last day."""
+        nurse, other = clinic.user(Role.NURSE), clinic.user(Role.NURSE)
+        age(clinic, 3)
+        assert nurse.user_id
+        clinic.signed_in(nurse.user_id)
+        assert (kept(clinic, nurse), kept(clinic, other)) == ((1, 1), (1, 1))
+        age(clinic, 1)
+        clinic.signed_in(nurse.user_id)
+        assert (kept(clinic, nurse), kept(clinic, other)) == ((2, 2), (1, 1))
+        age(clinic, 1)
+        clinic.signed_in(nurse.user_id)
+        assert kept(clinic, nurse) == (2, 2), "the one of a day and a half ago is gone"
+
+
+def kept(clinic: Clinic, caller: Caller) -> tuple[int, int]:
+    """How many sign-ins of the caller there are, and refresh tokens of them."""
+    with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
+        sessions = db.session.scalars(select(AuthSession.id).where(AuthSession.user_id == caller.user_id)).all()
+        tokens = db.session.scalars(select(RefreshToken.id).where(RefreshToken.session_id.in_(sessions))).all()
+        return len(sessions), len(tokens)
+
+
+def age(clinic: Clinic, days: int) -> None:
+    """Let all sign-ins have expired so many days earlier."""
+    with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
+        earlier = AuthSession.expires_at - timedelta(days=days)
+        db.session.execute(update(AuthSession).values(expires_at=earlier))
+        db.session.commit()

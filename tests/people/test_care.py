@@ -317,14 +317,19 @@ class TestBreakGlass:
             statuses = sorted(pool.map(lambda one: one.post(path, verdict).status_code, auditors))
         assert statuses == [200] + [409] * 5
 
-    def test_does_not_open_ones_own_record(self, ward: Ward, app: Flask) -> None:
-        """Staff see their own as patients, not as staff (hard case 9)."""
+    def test_does_not_open_ones_own_record(self, ward: Ward, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+        """Staff see their own as patients, not as staff, and the operator is told (hard case 9)."""
         with app.app_context(), scoped(Scope(ward.clinic.organization_id)):
             db.session.get_one(Patient, UUID(ward.patient["id"])).user_id = ward.doctor.user_id
             db.session.commit()
         ward.visit()
         assert code_of(ward.doctor.post(ward.path("/break-glass"), GLASS)) == (403, "own_record")
+        assert "own_record_refused" in caplog.text
+        caplog.clear()
+        assert not ward.sees(ward.clinic.user(Role.NURSE))
+        assert "own_record_refused" not in caplog.text, "somebody else's is no alarm"
         assert not ward.sees(ward.doctor), "not by a visit to themselves either"
+        assert "own_record_refused" in caplog.text
         ward.clinic.relate(ward.patient, ward.doctor)
         assert not ward.sees(ward.doctor), "nor by an assignment"
         roles = {"roles": ["clinician", "patient"]}

@@ -571,15 +571,7 @@ OWN_SIGN_IN = (
 
 
 class TestAnotherOrganisation:
-    """What belongs to another organisation is not there."""
-
-    @pytest.mark.parametrize("row", [row for row in TABLE if "_id}" in row.route], ids=lambda row: row.route)
-    def test_its_ids_are_404(self, world: World, stranger: Caller, row: Row) -> None:
-        """For whoever may do everything in their own; and the thing is as it was."""
-        path, body = row.asks(world)
-        answer = stranger.call(row.method, path, body)
-        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
-        assert world.clinic.admin.call(row.method, path, body).status_code == row.expected["admin"]
+    """What belongs to another organisation is not there; in paths, tests/system/test_subjects.py shows so."""
 
     def test_its_ids_are_404_in_bodies_too(self, world: World, app: Flask) -> None:
         """A booking, hours, a clinician: no reference leads across."""

@@ -1,0 +1,1 @@
+"""How quick the program is, measured through the real server: `make bench`."""
