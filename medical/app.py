@@ -22,10 +22,12 @@ from medical.identity.otp import SecondFactors
 from medical.identity.throttle import Throttle
 from medical.people import care_routes as care
 from medical.people import proxy_routes as proxies
+from medical.people import room_routes as rooms
 from medical.people import routes as people
 from medical.platform import db, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
 from medical.scheduling import hold_routes as holds
+from medical.scheduling import hours_routes as hours
 from medical.scheduling import life_routes as decisions
 from medical.scheduling import routes as scheduling
 from medical.scheduling import waitlist_routes as waitlist
@@ -45,6 +47,8 @@ BLUEPRINTS = (
     people.patients,
     people.clinicians,
     people.locations,
+    rooms.rooms,
+    rooms.devices,
     care.relationships,
     care.glass,
     care.explanations,
@@ -52,6 +56,10 @@ BLUEPRINTS = (
     proxies.own,
     scheduling.types,
     scheduling.availabilities,
+    hours.openings,
+    hours.time_offs,
+    hours.holidays,
+    hours.explained,
     scheduling.slots,
     scheduling.appointments,
     decisions.decisions,

@@ -166,6 +166,14 @@ class Clinic:
         """A site."""
         return self._made("/locations", {"name": f"Site {next(numbers)}", "time_zone": "Europe/Berlin"} | given)
 
+    def room(self, site: dict[str, Any]) -> dict[str, Any]:
+        """A room of the site."""
+        return self._made("/rooms", {"location_id": site["id"], "name": f"Room {next(numbers)}"})
+
+    def device(self, site: dict[str, Any], kind: str = "ecg") -> dict[str, Any]:
+        """A device of the site."""
+        return self._made("/devices", {"location_id": site["id"], "kind": kind, "name": f"Device {next(numbers)}"})
+
     def clinician(self, **given: Any) -> Caller:
         """A clinician, signed in."""
         caller = self.user(Role.CLINICIAN)

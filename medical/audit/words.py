@@ -21,6 +21,7 @@ DONE = {
     Action.PROXY_APPROVED: "approved that somebody acts for you",
     Action.PROXY_REVOKED: "ended that somebody acts for you",
     Action.ACCESS_EXPLAINED: "looked who may see your record",
+    Action.TIME_OFF_CREATED: "saw an appointment of yours that falls into time off",
     Action.APPOINTMENT_BOOKED: "booked an appointment for you",
     Action.APPOINTMENT_READ: "looked at an appointment of yours",
     Action.APPOINTMENT_SEARCHED: "saw an appointment of yours in a list",

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -22,10 +23,13 @@ from medical.config import ConfigurationError, Mode, Settings
 from medical.platform.logging import configure, get_logger, log_crashes
 from medical.platform.postgres import EmbeddedPostgres, PostgresError, usable
 from medical.platform.processes import default_signals_in_children, in_child
+from medical.platform.refusal import Refused
 from medical.platform.server import Reservation, Server
 
 LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
+UPKEEP_AFTER_SECONDS, UPKEEP_EVERY_SECONDS = 600, 3600
+"""When it is looked whether anything is due; what was done today is not done again."""
 
 log = get_logger(__name__)
 
@@ -136,7 +140,11 @@ def prepared() -> list[Any]:
 def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announcer) -> None:
     """Serve until told to stop, sealing the trail, with a watch on the embedded server and a word when all is ready."""
     over = threading.Event()
-    helpers = [threading.Thread(target=announcer.run, args=(over,)), threading.Thread(target=seal, args=(over,))]
+    helpers = [
+        threading.Thread(target=announcer.run, args=(over,)),
+        threading.Thread(target=seal, args=(over,)),
+        threading.Thread(target=look_after, args=(over,)),
+    ]
     if postgres:
         helpers.append(threading.Thread(target=watch, args=(postgres, over)))
 
@@ -160,6 +168,28 @@ def seal(over: threading.Event) -> None:
 
     settings = Settings.load()
     Sealer(settings.sealer_url, lambda: sealing_key(settings.audit_seal_key, settings.data)).run(over)
+
+
+def look_after(over: threading.Event) -> None:
+    """Once a day let diaries be kept up, in a process of its own, until ``over``."""
+    done_on = None
+    pause = UPKEEP_AFTER_SECONDS
+    while not over.wait(pause):
+        pause = UPKEEP_EVERY_SECONDS
+        today = datetime.now(UTC).date()
+        if done_on != today:
+            try:
+                in_child(kept_up, refusals=REFUSALS)
+                done_on = today
+            except Refused as error:
+                log.error("upkeep_failed", reason=str(error))
+
+
+def kept_up() -> int:
+    """How many organisations needed it; imported late, see ``application``."""
+    from medical.cli.upkeep import keep_up
+
+    return keep_up(Settings.load())
 
 
 def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:

@@ -31,6 +31,20 @@ class LocationExists(Conflict):
     detail = "Another location has this name."
 
 
+class RoomExists(Conflict):
+    """Another room of the site has this name."""
+
+    code, title = "room_exists", "Room exists"
+    detail = "Another room of this location has this name."
+
+
+class DeviceExists(Conflict):
+    """Another device of the site has this name."""
+
+    code, title = "device_exists", "Device exists"
+    detail = "Another device of this location has this name."
+
+
 class ContactFieldsOnly(Forbidden):
     """Patients change their contact details; the clinic changes the rest."""
 

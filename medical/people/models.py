@@ -35,6 +35,43 @@ class Location(Tenant, Base):
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
 
+class Room(Tenant, Base):
+    """A room of a site in which one visit at a time can be."""
+
+    __tablename__ = "room"
+    __table_args__ = (
+        tenant_key("room"),
+        same_organization("room", "location_id", "location"),
+        UniqueConstraint("location_id", "name", name="uq_room_location_id_name"),
+    )
+
+    location_id: Mapped[UUID]
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class Device(Tenant, Base):
+    """A device of a site that one visit at a time can use; those of one kind are as good as each other."""
+
+    __tablename__ = "device"
+    __table_args__ = (
+        tenant_key("device"),
+        same_organization("device", "location_id", "location"),
+        UniqueConstraint("location_id", "name", name="uq_device_location_id_name"),
+    )
+
+    location_id: Mapped[UUID]
+    kind: Mapped[str] = mapped_column(comment="what appointment types ask for")
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
 class Clinician(Owned, Base):
     """A user who treats patients; the id is the user's."""
 

@@ -3,7 +3,7 @@
 A refusal tells everything that stands in the way, and what is free next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,9 +21,7 @@ from medical.scheduling.claims import Claim
 from medical.scheduling.errors import HoldExpired, NotBookable, SlotTaken, TooSoon, refusal_for
 from medical.scheduling.models import Appointment, AppointmentType, Status
 from medical.scheduling.policy import Act
-
-Take = Callable[[Sequence[Claim]], list[type[NotBookable]]]
-"""Claims the time; what stands in the way."""
+from medical.scheduling.times import Take
 
 
 def book(
@@ -55,7 +53,7 @@ def book(
         _settle(appointment, kind, clinician_id, location_id, start, partial(claims.claim, appointment.id))
     else:
         take = _from_hold(actor, appointment, clinician_id, start, hold_id)
-        _settle(appointment, kind, clinician_id, location_id, start, take)
+        _settle(appointment, kind, clinician_id, location_id, start, take, own_id=hold_id)
     return _added(appointment)
 
 
@@ -98,11 +96,10 @@ def accept_offer(actor: Actor, entry_id: UUID) -> Appointment:
     appointment = _new(actor, patient.id, kind, reason=None, sensitive=False)
 
     def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
-        claims.lock(one.bookable_id for one in wanted)
         kept = holds.use_offered(offer.hold_id)
         return claims.claim(appointment.id, wanted) if kept else [HoldExpired, *claims.busy(wanted)]
 
-    _settle(appointment, kind, offer.clinician_id, None, offer.start_at, take)
+    _settle(appointment, kind, offer.clinician_id, None, offer.start_at, take, own_id=offer.hold_id)
     return _added(appointment)
 
 
@@ -131,8 +128,9 @@ def reschedule(
         patient = people.get_bookable_patient(actor, appointment.patient_id)
         policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
 
-    take = partial(claims.move, appointment.id, old_clinician_id=old_clinician_id)
-    _settle(appointment, kind, new_clinician_id, location_id, start, take)
+    claims.lock({old_clinician_id, new_clinician_id, appointment.patient_id})
+    take = partial(claims.move, appointment.id)
+    _settle(appointment, kind, new_clinician_id, location_id, start, take, own_id=appointment.id)
     appointment.status_reason, appointment.overbooked = reason, False
     service.flush(appointment)
     waitlist.offer_freed(old_clinician_id, old_start)
@@ -167,7 +165,6 @@ def _from_hold(actor: Actor, appointment: Appointment, clinician_id: UUID, start
     """Claims what the caller holds; without the hold it claims nothing, though the time be free."""
 
     def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
-        claims.lock(one.bookable_id for one in wanted)
         kept = holds.use(
             actor,
             hold_id,
@@ -187,9 +184,13 @@ def _settle(
     location_id: UUID | None,
     start: datetime,
     take: Take,
+    own_id: UUID | None = None,
 ) -> None:
-    """Give the appointment this time with this clinician; raises ``NotBookable`` with every reason against it."""
-    reasons = _attempt(appointment, kind, clinician_id, location_id, start, take)
+    """Give the appointment this time with this clinician; raises ``NotBookable`` with every reason against it.
+
+    What ``own_id``, the appointment itself or the hold that it comes from, has claimed is not in the way.
+    """
+    reasons = _attempt(appointment, kind, clinician_id, location_id, start, take, own_id)
     if reasons:
         claims.release(appointment.id)
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, location_id, appointment))
@@ -202,12 +203,10 @@ def _attempt(
     location_id: UUID | None,
     start: datetime,
     take: Take,
+    own_id: UUID | None = None,
 ) -> list[type[NotBookable]]:
     """Give the appointment this time; what stands in the way, or nothing."""
-    place = times.find_place(kind.id, clinician_id, location_id, start)
-    wanted = times.wanted(place, clinician_id, appointment.patient_id, start)
-    reasons = times.against_hours(place, start)
-    reasons += claims.busy(wanted, but=appointment.id) if reasons else take(wanted)
+    place, reasons = times.attempt(kind, clinician_id, appointment.patient_id, location_id, start, take, own_id=own_id)
     reasons += limits.reached(kind, appointment, clinician_id, start)
     if not reasons:
         _put(appointment, clinician_id, start, place)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, text
 from medical.platform import clock
 from medical.platform.db import db, scope_organization
 from medical.platform.ids import new_id
-from medical.scheduling.errors import NotBookable, PatientBusy, SlotTaken
+from medical.scheduling.errors import DeviceTaken, NotBookable, PatientBusy, RoomTaken, SlotTaken
 from medical.scheduling.models import Allocation
 
 LANES = 3
@@ -67,7 +67,7 @@ BUSY = text(
     WHERE (a.expires_at IS NULL OR a.expires_at > :now)
       AND a.start_at < given.end_at AND a.end_at > given.start_at
       AND a.start_at > given.start_at - interval '36 hours'
-      AND (a.appointment_id IS NULL OR a.appointment_id IS DISTINCT FROM CAST(:but AS uuid))
+      AND coalesce(a.appointment_id, a.hold_id) IS DISTINCT FROM CAST(:but AS uuid)
     """  # noqa: S608 - as above
 )
 TIMES = text(
@@ -79,7 +79,13 @@ TIMES = text(
     """
 )
 
-REFUSALS: Mapping[str, type[NotBookable]] = {"clinician": SlotTaken, "patient": PatientBusy}
+REFUSALS: Mapping[str, type[NotBookable]] = {
+    "clinician": SlotTaken,
+    "patient": PatientBusy,
+    "room": RoomTaken,
+    "device": DeviceTaken,
+    "overbook": SlotTaken,
+}
 """What is said when a claim of this kind meets another."""
 
 
@@ -117,19 +123,22 @@ def claim_for_hold(hold_id: UUID, wanted: Sequence[Claim], expires_at: datetime)
     return _reasons(_take(wanted, hold_id=hold_id, expires_at=expires_at))
 
 
-def move(appointment_id: UUID, wanted: Sequence[Claim], *, old_clinician_id: UUID) -> list[type[NotBookable]]:
+def move(appointment_id: UUID, wanted: Sequence[Claim]) -> list[type[NotBookable]]:
     """Claim other time for the appointment in place of its present one, which it may overlap.
 
     What stands in the way, or nothing; where something does, the transaction must be rolled back.
     """
-    lock({old_clinician_id, *(one.bookable_id for one in wanted)})
     release(appointment_id)
     return claim(appointment_id, wanted)
 
 
-def lock(bookables: Iterable[UUID]) -> None:
-    """Wait for one's turn at the time of all of these, which lasts until the transaction ends."""
-    db.session.execute(LOCK_ALL, {"bookables": sorted(set(bookables))})
+def lock(people: Iterable[UUID]) -> None:
+    """Wait for one's turn at the time of these people, which lasts until the transaction ends.
+
+    Whoever wants anybody's time does this first, and looks at hours and claims after: what it then sees holds.
+    Rooms and devices come later, with the claim; who waits for those has the people already.
+    """
+    db.session.execute(LOCK_ALL, {"bookables": sorted(set(people))})
 
 
 def release(appointment_id: UUID) -> None:
@@ -138,7 +147,7 @@ def release(appointment_id: UUID) -> None:
 
 
 def busy(wanted: Sequence[Claim], but: UUID | None = None) -> list[type[NotBookable]]:
-    """Whose time is claimed, but for the appointment ``but``; so it is for the moment only."""
+    """Whose time is claimed, but for what the appointment or hold ``but`` has."""
     values = _columns(wanted) | {"now": clock.now(), "but": but}
     return [REFUSALS[kind] for kind in db.session.scalars(BUSY, values)]
 
@@ -187,4 +196,4 @@ def _columns(wanted: Sequence[Claim]) -> dict[str, object]:
 
 
 def _reasons(missing: Iterable[Claim]) -> list[type[NotBookable]]:
-    return [REFUSALS.get(one.kind, SlotTaken) for one in missing]
+    return [REFUSALS[one.kind] for one in missing]

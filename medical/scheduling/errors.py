@@ -75,6 +75,20 @@ class PatientBusy(NotBookable):
     detail = "The patient has another appointment at this time."
 
 
+class RoomTaken(NotBookable):
+    """The visit needs a room, and at this time none is free where it would be."""
+
+    code, title = "room_taken", "No room"
+    detail = "No room is free there at this time; look for another free slot."
+
+
+class DeviceTaken(NotBookable):
+    """The visit needs a device, and at this time none of its kind is free where it would be."""
+
+    code, title = "device_taken", "No device"
+    detail = "A device that this type of appointment needs is not free there at this time; look for another free slot."
+
+
 class OutsideAvailability(NotBookable):
     """The clinician does not work then, or not for this type of appointment."""
 
@@ -116,6 +130,8 @@ IN_ORDER = (
     BeyondHorizon,
     OutsideAvailability,
     SlotTaken,
+    RoomTaken,
+    DeviceTaken,
     PatientBusy,
     DayFull,
     PatientLimit,
@@ -190,6 +206,20 @@ class AppointmentTypeExists(Conflict):
 
     code, title = "appointment_type_exists", "Appointment type exists"
     detail = "Another appointment type has this name."
+
+
+class HolidayExists(Conflict):
+    """The site has a day of its own on this date."""
+
+    code, title = "holiday_exists", "Holiday exists"
+    detail = "This location has a day of its own on this date already."
+
+
+class NationalHoliday(Conflict):
+    """National holidays come from the calendar and are not removed one by one."""
+
+    code, title = "national_holiday", "National holiday"
+    detail = "This day comes from the calendar; to work on it, add a day with `closed: false`."
 
 
 class NotYourDiary(Forbidden):

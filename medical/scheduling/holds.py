@@ -1,6 +1,7 @@
 """Holds: a time that nobody else can book for some minutes, while somebody makes up their mind."""
 
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import delete, text
@@ -42,22 +43,20 @@ def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start:
     """
     policy.ensure_can_hold(actor, clinician_id)
     kind = service.get_appointment_type(appointment_type_id)
-    found = times.find_place(appointment_type_id, clinician_id, None, start)
     _ensure_few(actor)
     hold = Hold(
         id=new_id(),
         clinician_id=clinician_id,
         appointment_type_id=appointment_type_id,
         start_at=start,
-        end_at=found.ends,
+        end_at=start + timedelta(minutes=kind.duration_minutes),
         held_by=actor.user_id,
         expires_at=clock.now() + LIFETIME,
     )
     db.session.add(hold)
     db.session.flush()
-    wanted = times.wanted(found, clinician_id, None, start)
-    reasons = times.against_hours(found, start)
-    reasons += claims.busy(wanted) if reasons else claims.claim_for_hold(hold.id, wanted, hold.expires_at)
+    take = partial(claims.claim_for_hold, hold.id, expires_at=hold.expires_at)
+    _, reasons = times.attempt(kind, clinician_id, None, None, start, take)
     if reasons:
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, None, None))
     sweep()

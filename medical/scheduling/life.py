@@ -1,5 +1,6 @@
 """What becomes of an appointment once it has a time: the moves of the table of states."""
 
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import text
@@ -75,9 +76,17 @@ def _draw(appointment: Appointment) -> int:
 
 def _take_again(appointment: Appointment) -> None:
     """Claim the time that was given free; raises ``NotBookable`` when somebody else has it by now."""
-    clinician_id, start = appointment.clinician_id, appointment.start_at
-    place = times.find_place(appointment.appointment_type_id, clinician_id, appointment.location_id, start)
-    reasons = claims.claim(appointment.id, times.wanted(place, clinician_id, appointment.patient_id, start))
+    kind = service.get_appointment_type(appointment.appointment_type_id)
+    take = partial(claims.claim, appointment.id)
+    _, reasons = times.attempt(
+        kind,
+        appointment.clinician_id,
+        appointment.patient_id,
+        appointment.location_id,
+        appointment.start_at,
+        take,
+        whatever_hours=True,
+    )
     if reasons:
         raise refusal_for(reasons, [])
     appointment.cancelled_late, appointment.queue_number, appointment.overbooked = False, None, False

@@ -15,7 +15,7 @@ from sqlalchemy import (
     false,
     func,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.dialects.postgresql import ARRAY, TEXT, TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
 
 from medical.identity.models import User
@@ -60,6 +60,8 @@ class AppointmentType(Tenant, Base):
         CheckConstraint("cancellation_cutoff_minutes >= 0", name="cancellation_cutoff_minutes"),
         CheckConstraint("max_per_day >= 1", name="max_per_day"),
         CheckConstraint("max_per_patient >= 1", name="max_per_patient"),
+        CheckConstraint("buffer_before_minutes BETWEEN 0 AND 240", name="buffer_before_minutes"),
+        CheckConstraint("buffer_after_minutes BETWEEN 0 AND 240", name="buffer_after_minutes"),
     )
 
     name: Mapped[str]
@@ -75,6 +77,15 @@ class AppointmentType(Tenant, Base):
     max_per_patient: Mapped[int | None] = mapped_column(comment="that one patient has ahead; null: any number")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    buffer_before_minutes: Mapped[int] = mapped_column(default=0, server_default="0")
+    buffer_after_minutes: Mapped[int] = mapped_column(default=0, server_default="0")
+    needs_room: Mapped[bool] = mapped_column(default=False, server_default=false())
+    needs_device_kinds: Mapped[list[str]] = mapped_column(ARRAY(TEXT), default=list, server_default="{}")
+
+    @property
+    def needs_things(self) -> bool:
+        """Whether it needs a room or a device."""
+        return self.needs_room or bool(self.needs_device_kinds)
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
 
@@ -91,6 +102,10 @@ class Availability(Tenant, Base):
         CheckConstraint("cardinality(weekdays) > 0 AND weekdays <@ '{1,2,3,4,5,6,7}'::smallint[]", name="weekdays"),
         CheckConstraint("valid_until >= valid_from", name="valid"),
         CheckConstraint("every_weeks BETWEEN 1 AND 52", name="every_weeks"),
+        CheckConstraint(
+            "cardinality(weeks_of_month) > 0 AND weeks_of_month <@ '{1,2,3,4,5,-1}'::smallint[]",
+            name="weeks_of_month",
+        ),
         CheckConstraint(ZONE_KNOWN, name="time_zone"),
     )
 
@@ -107,6 +122,9 @@ class Availability(Tenant, Base):
     appointment_type_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid), comment="null: every type")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    weeks_of_month: Mapped[list[int] | None] = mapped_column(
+        ARRAY(SmallInteger), comment="1 the first such weekday of its month, -1 the last; null: every"
+    )
 
     clinician: Mapped[User] = relationship(
         "User",
@@ -251,7 +269,7 @@ class Allocation(Owned, Base):
         ExcludeConstraint(
             ("bookable_id", "="), ("during", "&&"), name="ex_allocation_bookable_id_during", using="gist"
         ),
-        CheckConstraint("kind IN ('clinician', 'patient', 'overbook')", name="kind"),
+        CheckConstraint("kind IN ('clinician', 'patient', 'room', 'device', 'overbook')", name="kind"),
         CheckConstraint("end_at > start_at", name="times"),
         CheckConstraint("num_nonnulls(appointment_id, hold_id) = 1", name="claimant"),
         CheckConstraint("(hold_id IS NULL) = (expires_at IS NULL)", name="expires_at"),

@@ -36,4 +36,6 @@ class Permission(StrEnum):
     AVAILABILITY_EDIT = "availability:edit"
     """Everybody's for the desk, their own for clinicians."""
     AVAILABILITY_READ = "availability:read"
+    HOLIDAY_EDIT = "holiday:edit"
+    HOLIDAY_READ = "holiday:read"
     SLOT_READ = "slot:read"

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from medical.people.rooms import DeviceKind
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text, Version
@@ -15,6 +16,14 @@ from medical.scheduling.models import Appointment, AppointmentEvent, Appointment
 from medical.scheduling.waitlist_models import Waiting, WaitlistEntry
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
+Buffer = Annotated[int, Meta(ge=0, le=240)]
+
+
+def _kinds_problem(kinds: list[str]) -> str | None:
+    return "names a kind twice" if len(set(kinds)) < len(kinds) else None
+
+
+DeviceKinds = Annotated[list[DeviceKind], Meta(max_length=5, extra={"check": _kinds_problem})]
 
 
 def _repetition_problem(weekdays: list[int]) -> str | None:
@@ -35,6 +44,25 @@ LocalTime = Annotated[
 ]
 EveryWeeks = Annotated[int, Meta(ge=1, le=52)]
 Most = Annotated[int, Meta(ge=1, le=1000)]
+WEEKS_OF_MONTH = (1, 2, 3, 4, 5, -1)
+
+
+def _weeks_problem(weeks: list[int]) -> str | None:
+    if set(weeks) - set(WEEKS_OF_MONTH):
+        return "must hold 1 to 5, or -1 for the last"
+    return "names a week twice" if len(set(weeks)) < len(weeks) else None
+
+
+WeeksOfMonth = Annotated[
+    list[Annotated[int, Meta(ge=-1, le=5)]],
+    Meta(
+        min_length=1,
+        max_length=len(WEEKS_OF_MONTH),
+        description="1: the first such weekday of its month, -1: the last.",
+        examples=[[1, 3]],
+        extra={"check": _weeks_problem},
+    ),
+]
 TypeIds = Annotated[list[UUID], Meta(min_length=1, max_length=100)]
 
 
@@ -44,6 +72,8 @@ class CreateAppointmentType(Input, frozen=True, kw_only=True):
     Nearer to the start than `cancellation_cutoff_minutes`, only staff cancel or move it. What `needs_approval`
     is requested first. `max_per_day` counts those of one clinician on one local day, `max_per_patient` those
     that one patient has ahead.
+
+    Buffers keep clinician, room and devices free before and after it; they need not lie within anybody's hours.
     """
 
     name: Text
@@ -55,6 +85,10 @@ class CreateAppointmentType(Input, frozen=True, kw_only=True):
     needs_approval: bool = False
     max_per_day: Most | None = None
     max_per_patient: Most | None = None
+    buffer_before_minutes: Buffer = 0
+    buffer_after_minutes: Buffer = 0
+    needs_room: bool = False
+    needs_device_kinds: DeviceKinds = field(default_factory=list)
 
 
 class AppointmentTypeOut(Output, frozen=True, kw_only=True):
@@ -70,6 +104,10 @@ class AppointmentTypeOut(Output, frozen=True, kw_only=True):
     needs_approval: bool
     max_per_day: int | None
     max_per_patient: int | None
+    buffer_before_minutes: int
+    buffer_after_minutes: int
+    needs_room: bool
+    needs_device_kinds: list[str]
     version: Version
 
     @classmethod
@@ -105,6 +143,7 @@ class CreateAvailability(Input, frozen=True, kw_only=True):
     valid_from: date | None = None
     valid_until: date | None = None
     every_weeks: EveryWeeks = 1
+    weeks_of_month: WeeksOfMonth | None = None
     appointment_type_ids: TypeIds | None = None
 
     def problems(self) -> Iterator[FieldProblem]:
@@ -127,6 +166,7 @@ class UpdateAvailability(Input, frozen=True, kw_only=True):
     valid_from: date | UnsetType | None = UNSET
     valid_until: date | UnsetType | None = UNSET
     every_weeks: EveryWeeks | UnsetType = UNSET
+    weeks_of_month: WeeksOfMonth | UnsetType | None = UNSET
     appointment_type_ids: TypeIds | UnsetType | None = UNSET
 
     def problems(self) -> Iterator[FieldProblem]:
@@ -157,6 +197,7 @@ class AvailabilityOut(Output, frozen=True, kw_only=True):
     valid_from: date | None
     valid_until: date | None
     every_weeks: int
+    weeks_of_month: list[int] | None
     first_week_on: Annotated[date, Meta(description="Monday of a week in which the hours hold, for every_weeks.")]
     appointment_type_ids: list[UUID] | None
     version: Version

@@ -17,7 +17,7 @@ from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise
 from medical.platform.errors import FieldProblem, InvalidRequest, NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import policy, queries, slots
+from medical.scheduling import policy, queries, slots, windows
 from medical.scheduling.errors import AppointmentTypeExists
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
 
@@ -56,6 +56,7 @@ def create_availability(
     """
     clinician = people.get_clinician(clinician_id)
     policy.ensure_can_edit_hours(actor, clinician_id)
+    windows.hold()
     location_id = details.pop("location_id") or clinician.location_id
     zone = time_zone or clinician.time_zone
     availability = Availability(
@@ -67,9 +68,9 @@ def create_availability(
         first_week_on=_first_week(valid_from, zone),
         **details,
     )
-    _ensure_references(location_id, availability.appointment_type_ids)
+    ensure_references(location_id, availability.appointment_type_ids)
     db.session.add(availability)
-    db.session.flush()
+    windows.refresh([clinician_id])
     audit.touch("availability", availability.id)
     return availability
 
@@ -88,10 +89,11 @@ def update_availability(
     actor: Actor, availability_id: UUID, expected_version: int | None, changes: Mapping[str, Any]
 ) -> Availability:
     """Change weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    windows.hold()
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
-    _ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
+    ensure_references(changes.get("location_id"), changes.get("appointment_type_ids"))
     previous = availability.valid_from
     for name, value in changes.items():
         setattr(availability, name, value)
@@ -99,20 +101,21 @@ def update_availability(
         availability.first_week_on = _first_week(availability.valid_from, availability.time_zone)
     if availability.valid_from and availability.valid_until and availability.valid_until < availability.valid_from:
         raise InvalidRequest([FieldProblem("/valid_until", "lies before valid_from")])
-    db.session.flush()
+    windows.refresh([availability.clinician_id])
     return availability
 
 
 def delete_availability(actor: Actor, availability_id: UUID, expected_version: int | None) -> None:
     """Remove weekly hours; appointments that are booked stay. Raises ``NotFound``, ``NotYourDiary`` or ``Stale``."""
+    windows.hold()
     availability = get_availability(availability_id, lock=True)
     policy.ensure_can_edit_hours(actor, availability.clinician_id)
     ensure_version(availability.version, expected_version)
     db.session.delete(availability)
-    db.session.flush()
+    windows.refresh([availability.clinician_id])
 
 
-def _ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
+def ensure_references(location_id: UUID | None, appointment_type_ids: Sequence[UUID] | None) -> None:
     """Raise ``NotFound`` unless the location and the types that hours name are there."""
     if location_id:
         people.ensure_location(location_id)

@@ -1,16 +1,31 @@
-"""What the type and the hours say of a time, and which times are free instead."""
+"""How a time is taken: what the type and the hours say of it, who has it, and which times are free instead."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from medical.platform import clock
+from medical.platform.db import db
 from medical.platform.errors import NotFound
 from medical.scheduling import claims, limits, slots
 from medical.scheduling.claims import Claim
-from medical.scheduling.errors import BeyondHorizon, FreeTime, NotBookable, OutsideAvailability, TooSoon
+from medical.scheduling.errors import (
+    BeyondHorizon,
+    DeviceTaken,
+    FreeTime,
+    NotBookable,
+    OutsideAvailability,
+    RoomTaken,
+    TooSoon,
+)
 from medical.scheduling.models import Appointment, AppointmentType
+
+THINGS = frozenset({RoomTaken, DeviceTaken})
+"""Refusals that speak of one room or device of several."""
+
+Take = Callable[[Sequence[Claim]], list[type[NotBookable]]]
+"""Claims the time; what stands in the way."""
 
 OFFERED = 3
 """So many free times a refusal offers."""
@@ -19,14 +34,17 @@ LOOKED_THROUGH = 40
 OFFERED_WITHIN = timedelta(days=14)
 
 
-def find_place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime) -> Any:
-    """Where and until when the time is. Raises ``NotFound`` for a type or clinician that is not there."""
+def find_place(
+    appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime, own_id: UUID | None = None
+) -> Any:
+    """What ``slots.place`` knows of the time. Raises ``NotFound`` for a type or clinician that is not there."""
     place = slots.place(
         appointment_type_id=appointment_type_id,
         clinician_id=clinician_id,
         location_id=location_id,
         start=start,
         now=clock.now(),
+        own_id=own_id,
     )
     if place is None:
         raise NotFound("There is no such appointment type in your organisation.")
@@ -36,9 +54,40 @@ def find_place(appointment_type_id: UUID, clinician_id: UUID, location_id: UUID 
 
 
 def wanted(place: Any, clinician_id: UUID, patient_id: UUID | None, start: datetime) -> Sequence[Claim]:
-    """What is claimed for a visit at this time; without a patient, for a hold."""
-    of_clinician = Claim(clinician_id, "clinician", start, place.ends)
-    return [of_clinician, Claim(patient_id, "patient", start, place.ends)] if patient_id else [of_clinician]
+    """What is claimed for a visit at this time; without a patient, for a hold. Buffers are no time of the patient's."""
+    taken = [(clinician_id, "clinician"), *((device_id, "device") for device_id in place.device_ids or ())]
+    if place.room_id:
+        taken.append((place.room_id, "room"))
+    claimed = [Claim(bookable_id, kind, place.claims_from, place.claims_until) for bookable_id, kind in taken]
+    return [*claimed, Claim(patient_id, "patient", start, place.ends)] if patient_id else claimed
+
+
+def attempt(
+    kind: AppointmentType,
+    clinician_id: UUID,
+    patient_id: UUID | None,
+    location_id: UUID | None,
+    start: datetime,
+    take: Take,
+    *,
+    own_id: UUID | None = None,
+    whatever_hours: bool = False,
+) -> tuple[Any, list[type[NotBookable]]]:
+    """Take this time: where it is, and what stands in the way, or nothing.
+
+    What ``own_id``, an appointment or a hold, has claimed is not in the way. Raises ``NotFound``.
+    """
+    claims.lock([clinician_id, patient_id] if patient_id else [clinician_id])
+    while True:
+        place = find_place(kind.id, clinician_id, location_id, start, own_id)
+        claimed = wanted(place, clinician_id, patient_id, start)
+        reasons = [] if whatever_hours else against_hours(place, start)
+        reasons += against_things(place, kind)
+        if reasons:
+            return place, [*reasons, *claims.busy(claimed, but=own_id)]
+        reasons = _take_with_things(claimed, take) if kind.needs_things else take(claimed)
+        if not reasons or not THINGS.issuperset(reasons):
+            return place, reasons
 
 
 def against_hours(place: Any, start: datetime) -> list[type[NotBookable]]:
@@ -50,6 +99,27 @@ def against_hours(place: Any, start: datetime) -> list[type[NotBookable]]:
         reasons.append(BeyondHorizon)
     if place.time_zone is None:
         reasons.append(OutsideAvailability)
+    return reasons
+
+
+def against_things(place: Any, kind: AppointmentType) -> list[type[NotBookable]]:
+    """The room or device that is not to be had there; nothing is known of them where nobody works."""
+    if not kind.needs_things or place.equipped or place.time_zone is None:
+        return []
+    return [RoomTaken if kind.needs_room and place.room_id is None else DeviceTaken]
+
+
+def _take_with_things(claimed: Sequence[Claim], take: Take) -> list[type[NotBookable]]:
+    """Take rooms and devices too; where somebody had one of them first, nothing is done or locked.
+
+    Another may be free, so the place is looked for again: each time, somebody else has come through.
+    """
+    savepoint = db.session.begin_nested()
+    reasons = take(claimed)
+    if reasons and THINGS.issuperset(reasons):
+        savepoint.rollback()
+    else:
+        savepoint.commit()
     return reasons
 
 

@@ -5,6 +5,7 @@ The offered time is held, so nobody else gets it meanwhile. Declined or expired,
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, false, func, or_, select, text, tuple_, update
@@ -18,7 +19,8 @@ from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise, unattended
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import claims, limits, policy, service, slots, times
+from medical.scheduling import claims, limits, policy, service, times
+from medical.scheduling.claims import Claim
 from medical.scheduling.errors import AlreadyWaiting, NotWaiting, OfferExpired
 from medical.scheduling.models import Appointment, Hold
 from medical.scheduling.permissions import DESK
@@ -178,26 +180,30 @@ def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
     if _with_offers([entry])[0].offer:
         return False  # made since the list was read, by whoever had the entry's lock before
     kind = service.get_appointment_type(entry.appointment_type_id)
-    place = slots.place(appointment_type_id=kind.id, clinician_id=clinician_id, location_id=None, start=start, now=now)
-    if place is None or place.clinician_id is None or times.against_hours(place, start):
-        return False
     visit = Appointment(id=new_id(), patient_id=entry.patient_id)
-    wanted = times.wanted(place, clinician_id, entry.patient_id, start)
-    if claims.busy(wanted) or limits.reached(kind, visit, clinician_id, start):
+    end = start + timedelta(minutes=kind.duration_minutes)
+    if claims.busy([Claim(entry.patient_id, "patient", start, end)]) or limits.reached(
+        kind, visit, clinician_id, start
+    ):
         return False
     hold = Hold(
         id=new_id(),
         clinician_id=clinician_id,
         appointment_type_id=kind.id,
         start_at=start,
-        end_at=place.ends,
+        end_at=end,
         held_by=None,
         expires_at=min(now + DEADLINE, start),
     )
     db.session.add(hold)
     db.session.flush()
-    kept = times.wanted(place, clinician_id, None, start)
-    if claims.claim_for_hold(hold.id, kept, hold.expires_at):
+    take = partial(claims.claim_for_hold, hold.id, expires_at=hold.expires_at)
+    try:
+        _, reasons = times.attempt(kind, clinician_id, None, None, start, take)
+        free = not reasons
+    except NotFound:
+        free = False  # the clinician works here no more
+    if not free:
         db.session.execute(delete(Hold).where(Hold.id == hold.id))
         return False
     _close_lapsed(entry, now)
@@ -208,7 +214,7 @@ def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
             hold_id=hold.id,
             clinician_id=clinician_id,
             start_at=start,
-            end_at=place.ends,
+            end_at=end,
             expires_at=hold.expires_at,
         )
     )

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from medical.platform.tenancy import guard, guard_sight
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
@@ -117,7 +117,7 @@ def downgrade() -> None:
     op.execute("ALTER TABLE allocation FORCE ROW LEVEL SECURITY")
     for name in ("kind", "claimant", "expires_at"):
         op.drop_constraint(op.f(f"ck_allocation_{name}"), "allocation")
-    op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient')")
+    op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient', 'room', 'device')")
     op.drop_column("allocation", "expires_at")
     op.drop_column("allocation", "hold_id")
     op.alter_column("allocation", "appointment_id", nullable=False)
@@ -206,7 +206,7 @@ def _add_to_allocation() -> None:
     )
     op.create_index("ix_allocation_hold_id", "allocation", ["hold_id"])
     op.drop_constraint(op.f("ck_allocation_kind"), "allocation")
-    op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient', 'overbook')")
+    op.create_check_constraint("kind", "allocation", "kind IN ('clinician', 'patient', 'room', 'device', 'overbook')")
     op.create_check_constraint("claimant", "allocation", "num_nonnulls(appointment_id, hold_id) = 1")
     op.create_check_constraint("expires_at", "allocation", "(hold_id IS NULL) = (expires_at IS NULL)")
 

@@ -3,7 +3,8 @@
 Nothing of it is committed. The oracle is plain Python over minutes, and shares no code with the program.
 """
 
-from collections.abc import Iterator, Sequence
+from calendar import monthrange
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,7 +21,8 @@ from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, scope_organization, scoped
 from medical.platform.errors import Conflict
 from medical.platform.ids import new_id
-from medical.scheduling import booking, slots
+from medical.scheduling import booking, slots, windows
+from medical.scheduling.hours_models import AvailabilityException, Holiday
 from medical.scheduling.models import Allocation, Appointment, AppointmentType, Availability
 from tests.clinic import Clinic, numbers
 
@@ -51,6 +53,7 @@ class Hours:
     valid_from: date | None = None
     valid_until: date | None = None
     every_weeks: int = 1
+    weeks_of_month: tuple[int, ...] | None = None
     first_week_on: date = date(2000, 1, 3)
     appointment_type_ids: tuple[UUID, ...] | None = None
 
@@ -64,10 +67,17 @@ class Kind:
     grid: int = 30
     notice: int = 0
     horizon: int = 550
+    before: int = 0
+    after: int = 0
+    needs_room: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class Diary:
     """What stands in the database during one test."""
+
+    def __init__(self) -> None:
+        self._clinicians: list[UUID] = []
 
     def clinician(self, *hours: Hours, zone: str = "Europe/Berlin", specialty: str = "Cardiology") -> UUID:
         """A clinician with these hours."""
@@ -79,8 +89,14 @@ class Diary:
         db.session.add(RoleGrant(user_id=user.id, role=Role.CLINICIAN))
         db.session.add(Clinician(id=user.id, specialty=specialty, time_zone=zone, user=user))
         db.session.flush()
+        self._clinicians.append(user.id)
         self.works(user.id, *hours)
         return user.id
+
+    def keep(self, start: datetime, until: datetime, now: datetime) -> None:
+        """The open windows of the days around [start, until) are as upkeep at the moment ``now`` makes them."""
+        days = [day for day in windows.kept(now) if start.date() - 3 * DAY <= day <= until.date() + 3 * DAY]
+        windows.refresh(self._clinicians, days)
 
     def works(self, clinician_id: UUID, *hours: Hours) -> None:
         """Add hours."""
@@ -96,6 +112,7 @@ class Diary:
                     valid_from=one.valid_from,
                     valid_until=one.valid_until,
                     every_weeks=one.every_weeks,
+                    weeks_of_month=list(one.weeks_of_month) if one.weeks_of_month else None,
                     first_week_on=one.first_week_on,
                     appointment_type_ids=list(one.appointment_type_ids) if one.appointment_type_ids else None,
                 )
@@ -126,6 +143,10 @@ class Diary:
             grid_minutes=kind.grid,
             min_notice_minutes=kind.notice,
             horizon_days=kind.horizon,
+            buffer_before_minutes=kind.before,
+            buffer_after_minutes=kind.after,
+            needs_room=kind.needs_room,
+            needs_device_kinds=list(kind.needs),
         )
         db.session.add(row)
         db.session.flush()
@@ -144,6 +165,25 @@ class Diary:
         )
         db.session.flush()
 
+    def exception(self, clinician_id: UUID, kind: str, start: datetime, minutes: int) -> None:
+        """A one-off opening (``open``) or time off (``closed``)."""
+        db.session.add(
+            AvailabilityException(
+                clinician_id=clinician_id,
+                kind=kind,
+                start_at=start,
+                end_at=start + minutes * MINUTE,
+                local_day=start.date(),
+                time_zone="UTC",
+            )
+        )
+        db.session.flush()
+
+    def closed(self, location_id: UUID, day: date) -> None:
+        """The site is closed on this day."""
+        db.session.add(Holiday(location_id=location_id, day=day, name="Outing", origin="own", closed=True))
+        db.session.flush()
+
     def search(
         self,
         kind: Kind,
@@ -156,6 +196,7 @@ class Diary:
     ) -> Sequence[slots.Slot]:
         """Free times at the moment ``now``; by default the day before."""
         after = given.pop("after", None)
+        self.keep(start, until, now or start - DAY)
         found = slots.search(
             appointment_type_id=kind.id,
             start=start,
@@ -178,6 +219,7 @@ class Diary:
 
     def book(self, patient_id: UUID, clinician_id: UUID, kind: Kind, start: datetime, now: datetime) -> Appointment:
         """Book at the moment ``now``, as the desk."""
+        self.keep(start, start, now)
         with mock.patch.object(clock, "now", return_value=now):
             return booking.book(
                 desk(),
@@ -227,14 +269,25 @@ def open_diary(clinic: Clinic) -> Iterator[Diary]:
 class Oracle:
     """One clinician's diary over minutes: slow, obvious, and independent of the program."""
 
-    def __init__(self, zone: str, hours: Sequence[Hours], taken: Sequence[tuple[datetime, int]] = ()) -> None:
-        self.zone, self.hours = ZoneInfo(zone), hours
+    def __init__(
+        self,
+        zone: str,
+        hours: Sequence[Hours],
+        taken: Sequence[tuple[datetime, int]] = (),
+        off: Sequence[tuple[datetime, int]] = (),
+        once: Sequence[tuple[datetime, int]] = (),
+        closed_days: Collection[date] = (),
+    ) -> None:
+        """``off`` is time off, ``once`` are one-off openings, both as start and minutes."""
+        self.zone, self.hours, self.once, self.closed_days = ZoneInfo(zone), hours, once, closed_days
         self.taken = {start + n * MINUTE for start, minutes in taken for n in range(minutes)}
+        self.off = {start + n * MINUTE for start, minutes in off for n in range(minutes)}
 
     def openings(
         self, kind: Kind, start: datetime, until: datetime
     ) -> Iterator[tuple[UUID | None, datetime, datetime]]:
-        """Every opening that begins on a day near [start, until)."""
+        """Every opening that begins on a day near [start, until), and the one-off ones."""
+        yield from ((None, begins, begins + minutes * MINUTE) for begins, minutes in self.once)
         for one in self.hours:
             if one.appointment_type_ids and kind.id not in one.appointment_type_ids:
                 continue
@@ -252,6 +305,8 @@ class Oracle:
         return (
             day.isoweekday() in hours.weekdays
             and weeks % hours.every_weeks == 0
+            and (hours.weeks_of_month is None or _is_in_weeks(day, hours.weeks_of_month))
+            and not (hours.location_id and day in self.closed_days)
             and (hours.valid_from is None or day >= hours.valid_from)
             and (hours.valid_until is None or day <= hours.valid_until)
             and _instant(day + timedelta(days=1), time(), hours.zone) > midnight
@@ -259,27 +314,39 @@ class Oracle:
 
     def covers(self, kind: Kind, start: datetime, now: datetime) -> bool:
         """Whether the time may be booked: open in one place throughout, free, and neither too soon nor too late."""
+        return bool(self._places(kind, start, now))
+
+    def _places(self, kind: Kind, start: datetime, now: datetime) -> set[UUID | None]:
+        """Where the time may be booked."""
         minutes = {start + n * MINUTE for n in range(kind.minutes)}
+        claimed = {start + n * MINUTE for n in range(-kind.before, kind.minutes + kind.after)}
         last_day = now.astimezone(self.zone).date() + timedelta(days=kind.horizon)
         if start < now + kind.notice * MINUTE or start.astimezone(self.zone).date() > last_day:
-            return False
+            return set()
         open_at: dict[UUID | None, set[datetime]] = {}
         for location, opens, closes in self.openings(kind, start, start):
             open_at.setdefault(location, set()).update(
-                minute for minute in minutes if opens <= minute and minute + MINUTE <= closes
+                minute for minute in minutes - self.off if opens <= minute and minute + MINUTE <= closes
             )
-        return not minutes & self.taken and minutes in open_at.values()
+        return set() if claimed & self.taken else {place for place, open_ in open_at.items() if minutes == open_}
 
     def starts(self, kind: Kind, start: datetime, until: datetime, now: datetime) -> list[datetime]:
         """Every start on the grid of an opening that may be booked."""
         found = set()
-        for _location, opens, closes in self.openings(kind, start, until):
+        for location, opens, closes in self.openings(kind, start, until):
             at = opens
             while at < closes:
-                if start <= at < until and self.covers(kind, at, now):
+                if start <= at < until and location in self._places(kind, at, now):
                     found.add(at)
                 at += kind.grid * MINUTE
         return sorted(found)
+
+
+def _is_in_weeks(day: date, weeks: Collection[int]) -> bool:
+    """Whether the day is the n-th, or for -1 the last, of its weekday in its month."""
+    same = [date(day.year, day.month, n) for n in range(1, monthrange(day.year, day.month)[1] + 1)]
+    same = [other for other in same if other.weekday() == day.weekday()]
+    return any(week != 0 and len(same) >= abs(week) and same[week - 1 if week > 0 else week] == day for week in weeks)
 
 
 def _instant(day: date, at: time, zone: str) -> datetime:

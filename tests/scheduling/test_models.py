@@ -156,8 +156,8 @@ class TestAllocation:
         assert refused(row.allocation, end_at=NINE) == "ck_allocation_times"
         row.allocation(end_at=NINE + timedelta(microseconds=1))
 
-    def test_is_a_clinicians_or_a_patients(self, row: Row) -> None:
-        assert refused(row.allocation, kind="room") == "ck_allocation_kind"
+    def test_is_of_somebody_or_something_that_can_be_booked(self, row: Row) -> None:
+        assert refused(row.allocation, kind="moon") == "ck_allocation_kind"
         row.allocation(kind="patient")
 
     def test_belongs_to_an_appointment_when_the_transaction_ends(self, row: Row) -> None:

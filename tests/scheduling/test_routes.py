@@ -123,13 +123,18 @@ class TestAppointmentTypes:
         body = {"name": "Check-up", "duration_minutes": 20}
         made = clinic.admin.post("/appointment-types", body)
         assert made.status_code == 201
-        expected = {"grid_minutes": 20, "min_notice_minutes": 0, "horizon_days": 365, "version": 1} | {
+        expected = {"grid_minutes": 20, "min_notice_minutes": 0, "horizon_days": 365, "version": 1}
+        simple = {
             "cancellation_cutoff_minutes": 0,
             "needs_approval": False,
             "max_per_day": None,
             "max_per_patient": None,
+            "buffer_before_minutes": 0,
+            "buffer_after_minutes": 0,
+            "needs_room": False,
+            "needs_device_kinds": [],
         }
-        assert made.get_json() == body | expected | {"id": made.get_json()["id"]}
+        assert made.get_json() == body | expected | simple | {"id": made.get_json()["id"]}
         assert clinic.admin.get(made.headers["Location"]).get_json() == made.get_json()
 
     def test_a_name_is_given_once(self, clinic: Clinic, other_clinic: Clinic) -> None:
@@ -205,6 +210,7 @@ class TestHours:
             "valid_from": "2027-01-01",
             "valid_until": "2027-12-31",
             "every_weeks": 2,
+            "weeks_of_month": [1, -1],
             "appointment_type_ids": [kind["id"]],
         }
         made = clinic.admin.post("/availabilities", body)

@@ -1,7 +1,7 @@
 """Which times are offered, and that they are exactly those that can be booked."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from unittest import mock
@@ -403,6 +403,8 @@ class TestOverHttp:
         assert [problem["pointer"] for problem in answer.get_json()["errors"]] == [pointer]
 
 
+SITE = UUID(int=1)
+"""Stands for the site of a diary that is not written yet."""
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]
 CHANGES = [
     date(2027, 3, 28),
@@ -422,6 +424,9 @@ class World:
     zone: str
     hours: tuple[Hours, ...]
     taken: tuple[tuple[datetime, int], ...]
+    off: tuple[tuple[datetime, int], ...]
+    once: tuple[tuple[datetime, int], ...]
+    closed_days: frozenset[date]
     kind: dict[str, int]
     now: datetime
     start: datetime
@@ -449,6 +454,7 @@ def worlds(draw: st.DrawFn) -> World:
                 zone=st.sampled_from([zone, zone, draw(st.sampled_from(ZONES))]),
                 weekdays=st.one_of(st.just(EVERY_DAY), st.sets(st.integers(1, 7), min_size=1).map(tuple)),
                 every_weeks=st.integers(1, 3),
+                weeks_of_month=st.none() | st.sets(st.sampled_from([1, 2, 3, 4, 5, -1]), min_size=2).map(tuple),
                 valid_from=st.none() | st.just(day),
                 valid_until=st.none() | st.just(day),
             ),
@@ -467,10 +473,20 @@ def worlds(draw: st.DrawFn) -> World:
         "grid": draw(st.sampled_from([10, 15, 30, 50, 120])),
         "notice": draw(st.sampled_from([0, 0, 45, 600])),
         "horizon": draw(st.sampled_from([1, 2, 30])),
+        "before": draw(st.sampled_from([0, 0, 5, 40])),
+        "after": draw(st.sampled_from([0, 0, 10, 35])),
     }
+    around = st.tuples(st.integers(-288, 288).map(lambda fives: midnight + fives * 5 * MINUTE), st.integers(1, 600))
+    off = draw(st.lists(around, max_size=2))
+    once = draw(st.lists(around, max_size=1))
+    closed_days = draw(st.sets(st.sampled_from([day - DAY, day, day + DAY]), max_size=2))
+    if draw(st.booleans()):
+        hours = [replace(one, location_id=SITE) for one in hours]
     now = midnight - draw(st.integers(-36, 48)) * 35 * MINUTE
     until = start + draw(st.integers(1, 12 * 50)) * 5 * MINUTE
-    return World(zone, tuple(hours), tuple(taken), kind, now, start, until)
+    return World(
+        zone, tuple(hours), tuple(taken), tuple(off), tuple(once), frozenset(closed_days), kind, now, start, until
+    )
 
 
 class Written:
@@ -479,10 +495,17 @@ class Written:
     def __init__(self, diary: Diary, world: World) -> None:
         self.diary, self.world = diary, world
         self.kind: Kind = diary.kind(**world.kind)
-        self.clinician = diary.clinician(*world.hours, zone=world.zone)
+        site = diary.location()
+        hours = [replace(one, location_id=one.location_id and site) for one in world.hours]
+        self.clinician = diary.clinician(*hours, zone=world.zone)
+        for kind, times in (("closed", world.off), ("open", world.once)):
+            for start, minutes in times:
+                diary.exception(self.clinician, kind, start, minutes)
+        for day in world.closed_days:
+            diary.closed(site, day)
         for start, minutes in world.taken:
             diary.taken(self.clinician, start, minutes)
-        self.oracle = Oracle(world.zone, world.hours, world.taken)
+        self.oracle = Oracle(world.zone, hours, world.taken, world.off, world.once, world.closed_days)
 
     def starts(self, start: datetime | None = None, until: datetime | None = None, **given: Any) -> list[datetime]:
         """What is offered."""
@@ -536,7 +559,8 @@ class TestProperties:
             before = written.starts()
             if not before:
                 return
-            start, length = before[pick % len(before)], written.kind.minutes * MINUTE
+            start = before[pick % len(before)]
+            length = (written.kind.minutes + written.kind.before + written.kind.after) * MINUTE
             booked = diary.book(patient, written.clinician, written.kind, start, world.now)
             assert written.starts() == [at for at in before if abs(at - start) >= length]
             claims.release(booked.id)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -34,6 +34,10 @@ class World:
         self.numbers = count(1)
         self.open_clinic = open_clinic
         self.place = self.clinic.location()
+        self.room = self.clinic.room(self.place)
+        self.device = self.clinic.device(self.place)
+        keep = {"country": "DE"}
+        assert self.clinic.admin.put(f"/locations/{self.place['id']}/holiday-calendar", keep).status_code == 200
         self.kind = self.clinic.appointment_type()
         self.visit = self.clinic.appointment_type(needs_approval=True)
         self.doctor = self.clinic.clinician(time_zone="UTC")
@@ -158,6 +162,29 @@ class World:
         nurse, patient = self.clinic.user(Role.NURSE), self.stranger()
         return str(nurse.post(f"/patients/{patient['id']}/break-glass", GLASS).get_json()["id"])
 
+    def with_calendar(self) -> str:
+        """The id of a new site that keeps national holidays."""
+        site = self.clinic.location()["id"]
+        assert self.clinic.admin.put(f"/locations/{site}/holiday-calendar", {"country": "DE"}).status_code == 200
+        return str(site)
+
+    def day(self) -> str:
+        """Another day each time, far ahead."""
+        return str(date(2100, 1, 1) + timedelta(days=self.number()))
+
+    def holiday(self) -> str:
+        """The id of a new day of the site's own."""
+        body = {"day": self.day(), "name": "Outing"}
+        return str(self.clinic.admin.post(f"/locations/{self.place['id']}/holidays", body).get_json()["id"])
+
+    def far_away(self) -> dict[str, Any]:
+        """A time of the doctor's, beyond everything that is booked."""
+        return {"clinician_id": self.doctor.id, "start": "2099-01-01T08:00:00Z", "end": "2099-01-01T09:00:00Z"}
+
+    def one_off(self, noun: str) -> str:
+        """The id of a new opening or time off then."""
+        return str(self.clinic.admin.post(f"/{noun}", self.far_away()).get_json()["id"])
+
     def hours(self) -> str:
         """The id of new weekly hours, which overlap nothing that is booked."""
         return str(self.clinic.hours(self.doctor, start_time="20:00", end_time="21:00")["id"])
@@ -277,6 +304,37 @@ TABLE = [
         plain("/clinicians")),
     Row("GET /api/v1/clinicians/{clinician_id}",             "200 200 200 200 200 403 200 401",
         lambda w: (f"/clinicians/{w.doctor.id}", None)),
+    Row("POST /api/v1/rooms",                                "201 403 403 403 403 403 403 401",
+        lambda w: ("/rooms", {"location_id": w.place["id"], "name": f"Room {w.number()}"})),
+    Row("GET /api/v1/rooms",                                 "200 200 200 200 200 403 200 401",
+        plain("/rooms")),
+    Row("GET /api/v1/rooms/{room_id}",                       "200 200 200 200 200 403 200 401",
+        lambda w: (f"/rooms/{w.room['id']}", None)),
+    Row("POST /api/v1/devices",                              "201 403 403 403 403 403 403 401",
+        lambda w: ("/devices", {"location_id": w.place["id"], "name": f"Device {w.number()}", "kind": "ecg"})),
+    Row("GET /api/v1/devices",                               "200 200 200 200 200 403 200 401",
+        plain("/devices")),
+    Row("GET /api/v1/devices/{device_id}",                   "200 200 200 200 200 403 200 401",
+        lambda w: (f"/devices/{w.device['id']}", None)),
+    Row("PUT /api/v1/locations/{location_id}/holiday-calendar",
+                                                             "200 403 403 403 403 403 403 401",
+        lambda w: (f"/locations/{w.place['id']}/holiday-calendar", {"country": "DE"})),
+    Row("GET /api/v1/locations/{location_id}/holiday-calendar",
+                                                             "200 200 200 200 200 403 200 401",
+        lambda w: (f"/locations/{w.place['id']}/holiday-calendar", None)),
+    Row("DELETE /api/v1/locations/{location_id}/holiday-calendar",
+                                                             "204 403 403 403 403 403 403 401",
+        lambda w: (f"/locations/{w.with_calendar()}/holiday-calendar", None)),
+    Row("POST /api/v1/locations/{location_id}/holidays",     "201 403 403 403 403 403 403 401",
+        lambda w: (f"/locations/{w.place['id']}/holidays", {"day": w.day(), "name": "Outing"})),
+    Row("GET /api/v1/locations/{location_id}/holidays",      "200 200 200 200 200 403 200 401",
+        lambda w: (f"/locations/{w.place['id']}/holidays", None)),
+    Row("GET /api/v1/locations/{location_id}/holidays/{holiday_id}",
+                                                             "200 200 200 200 200 403 200 401",
+        lambda w: (f"/locations/{w.place['id']}/holidays/{w.holiday()}", None)),
+    Row("DELETE /api/v1/locations/{location_id}/holidays/{holiday_id}",
+                                                             "204 403 403 403 403 403 403 401",
+        lambda w: (f"/locations/{w.place['id']}/holidays/{w.holiday()}", None)),
     Row("POST /api/v1/locations",                            "201 403 403 403 403 403 403 401",
         lambda w: ("/locations", {"name": f"Place {w.number()}", "time_zone": "UTC"})),
     Row("GET /api/v1/locations",                             "200 200 200 200 200 403 200 401",
@@ -342,6 +400,25 @@ TABLE = [
     Row("DELETE /api/v1/availabilities/{availability_id}",   "204 204 403 204 403 403 204 401",
         lambda w: (f"/availabilities/{w.hours()}", None)),
 
+    Row("POST /api/v1/openings",                             "201 201 403 201 403 403 201 401",
+        lambda w: ("/openings", w.far_away())),
+    Row("GET /api/v1/openings",                              "200 200 200 200 403 403 200 401",
+        plain("/openings")),
+    Row("GET /api/v1/openings/{opening_id}",                 "200 200 200 200 403 403 200 401",
+        lambda w: (f"/openings/{w.one_off('openings')}", None)),
+    Row("DELETE /api/v1/openings/{opening_id}",              "204 204 403 204 403 403 204 401",
+        lambda w: (f"/openings/{w.one_off('openings')}", None)),
+    Row("POST /api/v1/time-offs",                            "201 201 403 201 403 403 201 401",
+        lambda w: ("/time-offs", w.far_away())),
+    Row("GET /api/v1/time-offs",                             "200 200 200 200 403 403 200 401",
+        plain("/time-offs")),
+    Row("GET /api/v1/time-offs/{time_off_id}",               "200 200 200 200 403 403 200 401",
+        lambda w: (f"/time-offs/{w.one_off('time-offs')}", None)),
+    Row("DELETE /api/v1/time-offs/{time_off_id}",            "204 204 403 204 403 403 204 401",
+        lambda w: (f"/time-offs/{w.one_off('time-offs')}", None)),
+    Row("GET /api/v1/slots/explain",                         "200 200 200 200 403 403 200 401",
+        lambda w: (f"/slots/explain?appointment_type_id={w.kind['id']}&clinician_id={w.doctor.id}"
+                   "&start=2030-01-01T00:00:00Z", None)),
     Row("GET /api/v1/slots",                                 "200 200 200 200 200 403 200 401",
         lambda w: (f"/slots?appointment_type_id={w.kind['id']}&from=2030-01-01T00:00:00Z&to=2030-01-02T00:00:00Z",
                    None)),

@@ -198,6 +198,7 @@ class TestByHand:
             "has_role(uuid,text[])",
             "local_to_instant(timestamp without time zone,text)",
             "note_care()",
+            "note_upkeep()",
             "own_patients(uuid)",
             "patient_cards(uuid)",
             "prepare_audit_months()",

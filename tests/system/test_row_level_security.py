@@ -32,6 +32,7 @@ OF_THE_INSTALLATION = {
     "audit_link",
     "audit_seal",
     "audit_archive",
+    "upkeep",
 }
 """Tables that belong to no organisation."""
 APPENDED_TO = {"audit_event", "appointment_event"}
@@ -77,8 +78,16 @@ def furnished(clinic: Clinic) -> Clinic:
     """A clinic with rows in every table."""
     doctor, kind, patient = clinic.clinician(time_zone="UTC"), clinic.appointment_type(), clinic.patient()
     other = clinic.patient(identifiers=[{"system": "urn:x", "value": "1"}])
-    clinic.location()
+    site = clinic.location()
     clinic.hours(doctor)
+    for path, body in {
+        "/rooms": {"location_id": site["id"], "name": "1"},
+        "/devices": {"location_id": site["id"], "name": "A", "kind": "ecg"},
+        "/time-offs": {"clinician_id": doctor.id, "start": day_after(30), "end": day_after(31)},
+        f"/locations/{site['id']}/holidays": {"day": day_after(30)[:10], "name": "Works outing"},
+    }.items():
+        assert clinic.admin.post(path, body).status_code == 201
+    assert clinic.admin.put(f"/locations/{site['id']}/holiday-calendar", {"country": "DE"}).status_code == 200
     second_factor(clinic.user(Role.NURSE))
     signer = Signer()
     assert signer.ask(clinic.app, clinic.client(jwks=signer.jwks)).status_code == 200

@@ -90,6 +90,15 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/patients/{patient_id}/proxies/{proxy_id}/revoke",
     "POST /api/v1/break-glass/{grant_id}/review",
     "GET /api/v1/access/explain",
+    "GET /api/v1/slots/explain",
+    "POST /api/v1/openings",
+    "POST /api/v1/time-offs",
+    "PUT /api/v1/locations/{location_id}/holiday-calendar",
+    "GET /api/v1/locations/{location_id}/holiday-calendar",
+    "DELETE /api/v1/locations/{location_id}/holiday-calendar",
+    "DELETE /api/v1/locations/{location_id}/holidays/{holiday_id}",
+    "DELETE /api/v1/openings/{opening_id}",
+    "DELETE /api/v1/time-offs/{time_off_id}",
 }
 """Operations that need a free time, a password, a name, an unused email or a state, which random calls rarely meet."""
 

@@ -66,7 +66,7 @@ def active_accounts() -> list[tuple[str, str, str]]:
 def _seed() -> None:
     organization_id = identity.ensure_organization(clinic.NAME)
     doctors, types = clinic.add_staff(), clinic.add_types()
-    clinic.add_hours(doctors, types)
+    clinic.add_hours(doctors, types, days_back=diary.DAYS_BACK + 1)
     patient_ids = clinic.add_patients()
     clinic.add_ward(patient_ids)
     appointments = diary.fill(types, doctors, patient_ids)

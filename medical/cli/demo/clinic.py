@@ -16,6 +16,7 @@ from medical.people.models import CareRelationship, Clinician, Location, Patient
 from medical.platform import clock
 from medical.platform.db import db
 from medical.platform.ids import new_id
+from medical.scheduling import windows
 from medical.scheduling.models import AppointmentType, Availability
 
 Row = dict[str, Any]
@@ -176,8 +177,9 @@ def add_types() -> list[Row]:
     return types
 
 
-def add_hours(doctors: Sequence[Row], types: Sequence[Row]) -> None:
-    """Add the weekly hours of the doctors, who are in the order of ``DOCTORS``."""
+def add_hours(doctors: Sequence[Row], types: Sequence[Row], *, days_back: int) -> None:
+    """Add the weekly hours of the doctors, who are in the order of ``DOCTORS``; open since so many days."""
+    windows.hold()
     today = clock.now().date()
     monday = today - timedelta(days=today.weekday())
     type_ids = {kind["name"]: kind["id"] for kind in types}
@@ -197,6 +199,8 @@ def add_hours(doctors: Sequence[Row], types: Sequence[Row]) -> None:
         for hours in doctor.hours
     ]
     db.session.execute(insert(Availability), rows)
+    past = [today - timedelta(days=n) for n in range(1, days_back + 1)]
+    windows.refresh([row["id"] for row in doctors], sorted({*past, *windows.kept()}))
 
 
 def add_patients() -> list[UUID]:

@@ -1,0 +1,70 @@
+-- What a booking must know of its time: where and by which wall clock it lies within the clinician's
+-- windows, which room and devices it takes there, and from when to when it claims all of them.
+WITH
+kind AS MATERIALIZED (
+    SELECT id, horizon_days,
+           CAST(:start AS timestamptz) AS starts,
+           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes) AS ends,
+           CAST(:start AS timestamptz) - make_interval(mins => buffer_before_minutes) AS claims_from,
+           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes + buffer_after_minutes) AS claims_until,
+           needs_room, needs_device_kinds,
+           :now + make_interval(mins => min_notice_minutes) AS earliest
+    FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
+),
+chosen AS MATERIALIZED (
+    SELECT c.id, c.time_zone,
+           (CAST(:now AS timestamptz) AT TIME ZONE c.time_zone)::date + kind.horizon_days AS last_day
+    FROM clinician c JOIN users u ON u.id = c.id CROSS JOIN kind
+    WHERE c.organization_id = :organization_id AND c.id = :clinician_id
+      AND u.active AND EXISTS (SELECT FROM role_grant g WHERE g.user_id = u.id AND g.role = 'clinician')
+)
+SELECT chosen.id AS clinician_id, kind.earliest, kind.ends, kind.claims_from, kind.claims_until,
+       (kind.starts AT TIME ZONE chosen.time_zone)::date > chosen.last_day AS beyond_horizon,
+       cover.location_id, cover.time_zone, kind.starts AT TIME ZONE cover.time_zone AS local_start,
+       cover.room_id, cover.device_ids, cover.equipped, kind.needs_room
+FROM kind LEFT JOIN chosen ON true
+LEFT JOIN LATERAL (
+    SELECT place.*, room.id AS room_id, devices.ids AS device_ids,
+           (room.id IS NOT NULL OR NOT kind.needs_room)
+           AND cardinality(devices.ids) = cardinality(kind.needs_device_kinds) AS equipped
+    -- The sites whose windows together cover the whole visit.
+    FROM (
+        SELECT location_id,
+               min(time_zone) FILTER (WHERE start_at <= kind.starts AND kind.starts < end_at) AS time_zone
+        FROM open_window
+        WHERE clinician_id = chosen.id
+          AND start_at < kind.ends AND end_at > kind.starts AND start_at > kind.starts - interval '26 hours'
+          AND (appointment_type_ids IS NULL OR kind.id = ANY(appointment_type_ids))
+          AND (CAST(:location_id AS uuid) IS NULL OR location_id = :location_id)
+        GROUP BY location_id
+        HAVING range_agg(tstzrange(start_at, end_at)) @> tstzrange(kind.starts, kind.ends)
+    ) AS place
+    -- A room there that nobody else has then; what this appointment, or its hold, has itself does not count.
+    LEFT JOIN LATERAL (
+        SELECT r.id FROM room r
+        WHERE kind.needs_room AND r.location_id = place.location_id
+          AND NOT EXISTS (
+              SELECT FROM allocation b
+              WHERE b.bookable_id = r.id AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
+                AND b.start_at > kind.claims_from - interval '36 hours'
+                AND (b.expires_at IS NULL OR b.expires_at > :now)
+                AND coalesce(b.appointment_id, b.hold_id) IS DISTINCT FROM CAST(:own_id AS uuid))
+        ORDER BY r.id LIMIT 1
+    ) AS room ON true
+    -- And a device of each kind that it needs.
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(id), '{}') AS ids FROM (
+            SELECT DISTINCT ON (d.kind) d.id FROM device d
+            WHERE d.kind = ANY(kind.needs_device_kinds) AND d.location_id = place.location_id
+              AND NOT EXISTS (
+                  SELECT FROM allocation b
+                  WHERE b.bookable_id = d.id AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
+                    AND b.start_at > kind.claims_from - interval '36 hours'
+                    AND (b.expires_at IS NULL OR b.expires_at > :now)
+                    AND coalesce(b.appointment_id, b.hold_id) IS DISTINCT FROM CAST(:own_id AS uuid))
+            ORDER BY d.kind, d.id
+        ) AS one_of_each
+    ) AS devices
+    -- The first site that has all of it; if none has, the first.
+    ORDER BY equipped DESC, place.location_id LIMIT 1
+) AS cover ON true
