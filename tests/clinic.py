@@ -233,8 +233,12 @@ class Clinic:
 
     @contextmanager
     def at(self, moment: str) -> Iterator[Callable[[Caller], Caller]]:
-        """It is another moment; what this gives signs somebody in then, for the sign-ins of today are over."""
-        with mock.patch.object(clock, "now", return_value=datetime.fromisoformat(moment)):
+        """It is another moment; what this gives signs somebody in then, for the sign-ins of today are over.
+
+        They are not swept away, though, for it will be today again.
+        """
+        then = mock.patch.object(clock, "now", return_value=datetime.fromisoformat(moment))
+        with then, mock.patch.object(sessions, "_sweep"):
             yield lambda caller: self.signed_in(UUID(caller.id))
 
     def began(self, appointment: dict[str, Any]) -> None:

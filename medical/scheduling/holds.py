@@ -1,7 +1,7 @@
 """Holds: a time that nobody else can book for some minutes, while somebody makes up their mind."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from sqlalchemy import delete, text
@@ -13,8 +13,10 @@ from medical.platform.db import db
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 from medical.scheduling import claims, policy, service, times
-from medical.scheduling.errors import TooManyHolds, refusal_for
+from medical.scheduling.claims import Claim
+from medical.scheduling.errors import NotBookable, TooManyHolds, refusal_for
 from medical.scheduling.models import Hold
+from medical.scheduling.times import Take
 
 LIFETIME = timedelta(minutes=5)
 MOST = 5
@@ -53,15 +55,23 @@ def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start:
         held_by=actor.user_id,
         expires_at=clock.now() + LIFETIME,
     )
-    db.session.add(hold)
-    db.session.flush()
-    take = partial(claims.claim_for_hold, hold.id, expires_at=hold.expires_at)
-    _, reasons = times.attempt(kind, clinician_id, None, None, start, take)
+    _, reasons = times.attempt(kind, clinician_id, None, None, start, taking(hold))
     if reasons:
         raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, None, None))
     sweep()
     audit.touch("hold", hold.id)
     return hold
+
+
+def taking(hold: Hold) -> Take:
+    """Claims the time of this hold, and writes the hold."""
+
+    def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+        db.session.add(hold)
+        db.session.flush()
+        return claims.claim_for_hold(hold.id, wanted, hold.expires_at)
+
+    return take
 
 
 def give_up(actor: Actor, hold_id: UUID) -> None:

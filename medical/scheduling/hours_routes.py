@@ -21,7 +21,7 @@ from medical.scheduling.hours_schemas import (
     CreateOpening,
     CreateTimeOff,
     ExceptionQuery,
-    ExplainQuery,
+    ExplainSlotQuery,
     HolidayOut,
     KeepCalendar,
     OpeningOut,
@@ -241,10 +241,10 @@ def remove_holiday(location_id: UUID, holiday_id: UUID) -> None:
 @endpoint(
     explained.get("/explain"),
     permission=Permission.AVAILABILITY_READ,
-    query=ExplainQuery,
+    query=ExplainSlotQuery,
     returns=(200, SlotExplanationOut),
     errors=[NotFound, NotYourDiary],
 )
-def explain(query: ExplainQuery) -> SlotExplanationOut:
+def explain(query: ExplainSlotQuery) -> SlotExplanationOut:
     """Why a time with a clinician is offered or not: closed by what, booked, too soon, no room."""
     return SlotExplanationOut.of(explanations.explain(current_actor(), **query.arguments()))

@@ -195,7 +195,7 @@ class HolidayOut(Output, frozen=True, kw_only=True):
         )
 
 
-class ExplainQuery(Input, frozen=True, kw_only=True):
+class ExplainSlotQuery(Input, frozen=True, kw_only=True):
     """Which time with whom, for which type of appointment, at which site if it matters."""
 
     clinician_id: UUID

@@ -5,7 +5,6 @@ The offered time is held, so nobody else gets it meanwhile. Declined or expired,
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, false, func, or_, select, text, tuple_, update
@@ -19,7 +18,7 @@ from medical.platform.authz import Actor
 from medical.platform.db import db, flush_or_raise, unattended
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import claims, limits, policy, service, times
+from medical.scheduling import claims, holds, limits, policy, service, times
 from medical.scheduling.claims import Claim
 from medical.scheduling.errors import AlreadyWaiting, NotWaiting, OfferExpired
 from medical.scheduling.models import Appointment, Hold
@@ -195,15 +194,11 @@ def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
         held_by=None,
         expires_at=min(now + DEADLINE, start),
     )
-    db.session.add(hold)
-    db.session.flush()
-    take = partial(claims.claim_for_hold, hold.id, expires_at=hold.expires_at)
     try:
-        _, reasons = times.attempt(kind, clinician_id, None, None, start, take)
-        free = not reasons
+        _, reasons = times.attempt(kind, clinician_id, None, None, start, holds.taking(hold))
     except NotFound:
-        free = False  # the clinician works here no more
-    if not free:
+        return False  # the clinician works here no more
+    if reasons:
         db.session.execute(delete(Hold).where(Hold.id == hold.id))
         return False
     _close_lapsed(entry, now)

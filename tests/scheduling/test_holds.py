@@ -114,7 +114,7 @@ class TestRefusals:
         ("given", "codes"),
         [
             ({"start": day_after(3, "17:00")}, ["outside_availability"]),
-            ({"start": day_after(-3, "09:00")}, ["too_soon"]),
+            ({"start": day_after(-1, "09:00")}, ["too_soon"]),
             ({"start": day_after(600, "20:00")}, ["beyond_horizon", "outside_availability"]),
             ({"start": day_after(3, "10:15")}, ["slot_taken"]),
         ],
