@@ -131,11 +131,15 @@ def _country_problem(country: str) -> str | None:
     return None if country in countries() else "is not a country whose holidays are known"
 
 
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}$", examples=["DE"], extra={"check": _country_problem})]
+Subdivision = Annotated[str, Meta(pattern="^[A-Z0-9]{1,3}$", examples=["BE"])]
+
+
 class KeepCalendar(Input, frozen=True, kw_only=True):
     """Whose national holidays a site keeps: a country, and a part of it by the latter half of its ISO 3166-2 code."""
 
-    country: Annotated[str, Meta(pattern="^[A-Z]{2}$", examples=["DE"], extra={"check": _country_problem})]
-    subdivision: Annotated[str, Meta(pattern="^[A-Z0-9]{1,3}$", examples=["BE"])] | None = None
+    country: Country
+    subdivision: Subdivision | None = None
 
     def problems(self) -> Iterator[FieldProblem]:
         """What is wrong between fields that are right by themselves."""

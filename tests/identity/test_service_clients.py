@@ -148,6 +148,7 @@ class TestCreate:
             "appointment-type",
             "availability",
             "clinician",
+            "holiday",
             "location",
             "patient",
             "slot",

@@ -104,14 +104,17 @@ class World:
 
     def appointment(self, *moves: str) -> str:
         """The id of a new appointment, moved on by ``moves``."""
-        made = self.clinic.appointment(self.patient, self.doctor, self.kind, self.free())
+        return self.moved(self.clinic.appointment(self.patient, self.doctor, self.kind, self.free()), *moves)
+
+    def moved(self, appointment: dict[str, Any], *moves: str) -> str:
+        """The id of the appointment, moved on."""
         for move in moves:
             if move == "begin":
-                self.clinic.began(made)
+                self.clinic.began(appointment)
                 continue
             reason = {"reason": "flu"} if move == "cancel" else None
-            assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}", reason).status_code == 200
-        return str(made["id"])
+            assert self.clinic.admin.post(f"/appointments/{appointment['id']}/{move}", reason).status_code == 200
+        return str(appointment["id"])
 
     def request(self) -> str:
         """The id of an appointment that waits for approval."""
@@ -177,13 +180,14 @@ class World:
         body = {"day": self.day(), "name": "Outing"}
         return str(self.clinic.admin.post(f"/locations/{self.place['id']}/holidays", body).get_json()["id"])
 
-    def far_away(self) -> dict[str, Any]:
-        """A time of the doctor's, beyond everything that is booked."""
-        return {"clinician_id": self.doctor.id, "start": "2099-01-01T08:00:00Z", "end": "2099-01-01T09:00:00Z"}
+    def far_away(self, clinician_id: str = "") -> dict[str, Any]:
+        """A time of a clinician's, by default the doctor's, beyond everything that is booked."""
+        times = {"start": "2099-01-01T08:00:00Z", "end": "2099-01-01T09:00:00Z"}
+        return {"clinician_id": clinician_id or self.doctor.id} | times
 
-    def one_off(self, noun: str) -> str:
+    def one_off(self, noun: str, clinician_id: str = "") -> str:
         """The id of a new opening or time off then."""
-        return str(self.clinic.admin.post(f"/{noun}", self.far_away()).get_json()["id"])
+        return str(self.clinic.admin.post(f"/{noun}", self.far_away(clinician_id)).get_json()["id"])
 
     def hours(self) -> str:
         """The id of new weekly hours, which overlap nothing that is booked."""

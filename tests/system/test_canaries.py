@@ -39,6 +39,7 @@ from medical.platform.postgres import EmbeddedPostgres
 from medical.platform.web import HEADERS
 from medical.platform.wire import Input, value_problems
 from medical.platform.zones import TimeZone
+from medical.scheduling.hours_schemas import Country, Subdivision
 from medical.scheduling.schemas import LocalTime
 from tests.cli.program import environment, folder
 from tests.clinic import PASSWORD, Caller, Clinic, second_factor
@@ -48,7 +49,7 @@ from tests.system.test_access import TABLE, World, route_of
 CONTROL = f"control-{uuid4().hex}"
 """Put into every channel on purpose: a channel where it is not found is not being read."""
 NOBODY = str(uuid4())
-CHOICES = (LocalTime, TimeZone)
+CHOICES = (LocalTime, TimeZone, Country, Subdivision)
 """Texts that say nothing of a person and take no canary."""
 ALSO_PERSONAL = ("birth",)
 """Parts of the names of dates that are about a person."""

@@ -121,25 +121,37 @@ class Furnished:
             self.clinic.appointment_type(),
             self.clinic.patient(),
         )
-        hours = self.clinic.hours(doctor)
+        hours, site = self.clinic.hours(doctor), self.clinic.location()
+        far = {"clinician_id": doctor.id, "start": day_after(300), "end": day_after(300, "10:00")}
         booked = self.clinic.appointment(patient, doctor, kind, day_after(7, "10:00"))
         self.ids = {
             "user_id": self.clinic.user().id,
             "clinician_id": doctor.id,
-            "location_id": self.clinic.location()["id"],
+            "location_id": site["id"],
+            "room_id": self.clinic.room(site)["id"],
+            "device_id": self.clinic.device(site)["id"],
+            "opening_id": self.made("/openings", far),
+            "time_off_id": self.made("/time-offs", far),
+            "holiday_id": self.made(f"/locations/{site['id']}/holidays", {"day": "2100-05-01", "name": "Outing"}),
             "patient_id": patient["id"],
             "type_id": kind["id"],
             "appointment_type_id": kind["id"],
             "availability_id": hours["id"],
             "appointment_id": booked["id"],
-            "entry_id": self.clinic.admin.post(
+            "entry_id": self.made(
                 "/waitlist",
                 {"patient_id": patient["id"], "appointment_type_id": kind["id"]}
                 | {"from": day_after(20), "to": day_after(21)},
-            ).get_json()["id"],
+            ),
             "client_id": self.clinic.client()["client_id"],
         }
         self.everything = self.clinic.user(*STAFF)
+
+    def made(self, path: str, body: dict[str, Any]) -> str:
+        """The id of what was made."""
+        answer = self.clinic.admin.post(path, body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.get_json()["id"])
 
     def headers(self, case: Case[Any]) -> dict[str, str]:
         """Those of somebody who may do everything; with a sign-in of its own where the call may end it."""

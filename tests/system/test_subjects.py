@@ -156,30 +156,95 @@ class Circle:
         whose = self.callers[Role.CLINICIAN] if subject == OWN and role is Role.CLINICIAN else self.colleague
         return {"availability_id": self.clinic.hours(whose, start_time="20:00", end_time="21:00")["id"]}
 
-    def appointment(self, role: Role, subject: int, *moves: str) -> dict[str, str]:
+    def appointment(self, role: Role, subject: int, *moves: str, kind: dict[str, Any] | None = None) -> dict[str, str]:
         """A visit of the patient: to the caller, or booked by the program, or to a colleague."""
-        if subject == FOREIGN:
-            return {"appointment_id": self.elsewhere.appointment()}
-        if subject == ABSENT:
-            return {"appointment_id": str(uuid4())}
+        if subject >= FOREIGN:
+            return {"appointment_id": self._new(subject, World.appointment)}
         own = subject == OWN
         patient = self.clinic.patient() if own and role is Role.CLINICIAN else self.patients[role][subject]
         doctor = self.callers[role] if own and role is Role.CLINICIAN else self.colleague
         booker = self.callers[role] if own and role is Role.SERVICE else self.clinic.admin
-        made = booker.post(
-            "/appointments", self.clinic.booking(patient, doctor, self.world.kind, self.world.free())
-        ).get_json()
-        for move in moves:
-            assert self.clinic.admin.post(f"/appointments/{made['id']}/{move}").status_code == 200
-        return {"appointment_id": made["id"]}
+        body = self.clinic.booking(patient, doctor, kind or self.world.kind, self.world.free())
+        return {"appointment_id": self.world.moved(booker.post("/appointments", body).get_json(), *moves)}
+
+    def due(self, role: Role, subject: int) -> dict[str, str]:
+        """A visit whose time has come."""
+        return self.appointment(role, subject, "begin")
 
     def started(self, role: Role, subject: int) -> dict[str, str]:
         """A visit whose patient is there."""
-        return self.appointment(role, subject, *["check-in"] * (subject < FOREIGN))
+        return self.appointment(role, subject, "begin", "check-in")
 
     def going_on(self, role: Role, subject: int) -> dict[str, str]:
         """A visit that goes on."""
-        return self.appointment(role, subject, *["check-in", "start"] * (subject < FOREIGN))
+        return self.appointment(role, subject, "begin", "check-in", "start")
+
+    def called_off(self, role: Role, subject: int) -> dict[str, str]:
+        """A visit that was cancelled."""
+        return self.appointment(role, subject, "cancel")
+
+    def requested(self, role: Role, subject: int) -> dict[str, str]:
+        """A visit that waits for approval."""
+        return self.appointment(role, subject, kind=self.world.visit)
+
+    def hold(self, role: Role, subject: int) -> dict[str, str]:
+        """A time that the caller holds, or somebody else."""
+        if subject == ABSENT:
+            return {"hold_id": str(uuid4())}
+        world = self.elsewhere if subject == FOREIGN else self.world
+        body = world.holding()
+        if subject == OWN and role is Role.CLINICIAN:
+            body["clinician_id"] = self.callers[role].id
+        holder = self.callers[role] if subject == OWN else world.clinic.user(Role.NURSE)
+        return {"hold_id": holder.post("/holds", body).get_json()["id"]}
+
+    def waiting(self, role: Role, subject: int) -> dict[str, str]:
+        """An entry of the waitlist to which a time is offered: of the patient, or made by the caller."""
+        if subject >= FOREIGN:
+            return {"entry_id": self._new(subject, World.offered)}
+        own, caller = subject == OWN, self.callers[role]
+        doctor = caller if own and role is Role.CLINICIAN else self.colleague
+        maker = caller if own and role in (Role.CLINICIAN, Role.SERVICE) else self.clinic.admin
+        patient = self.patients[role][RELATED if doctor is caller else subject]
+        visit = self.clinic.appointment(self.clinic.patient(), doctor, self.world.kind, self.world.free())
+        kind = self.clinic.appointment_type()
+        body = {"patient_id": patient["id"], "appointment_type_id": kind["id"], "clinician_ids": [doctor.id]}
+        made = maker.post("/waitlist", body | {"from": visit["start"], "to": visit["end"]})
+        assert made.status_code == 201, made.text
+        self.world.moved(visit, "cancel")
+        return {"entry_id": made.get_json()["id"]}
+
+    def room(self, _role: Role, subject: int) -> dict[str, str]:
+        """A room."""
+        return {"room_id": self._new(subject, lambda world: str(world.room["id"]))}
+
+    def device(self, _role: Role, subject: int) -> dict[str, str]:
+        """A device."""
+        return {"device_id": self._new(subject, lambda world: str(world.device["id"]))}
+
+    def calendar(self, _role: Role, subject: int) -> dict[str, str]:
+        """A site that keeps the holidays of a country."""
+        return {"location_id": self._new(subject, World.with_calendar)}
+
+    def holiday(self, role: Role, subject: int) -> dict[str, str]:
+        """A day on which a site is closed."""
+        return self.location(role, subject) | {"holiday_id": self._new(subject, World.holiday)}
+
+    def opening(self, role: Role, subject: int) -> dict[str, str]:
+        """A one-off opening of the caller's diary, or of a colleague's."""
+        return {"opening_id": self._one_off("openings", role, subject)}
+
+    def time_off(self, role: Role, subject: int) -> dict[str, str]:
+        """Time off of the caller, or of a colleague."""
+        return {"time_off_id": self._one_off("time-offs", role, subject)}
+
+    def _one_off(self, noun: str, role: Role, subject: int) -> str:
+        whose = self._clinician(role, subject) if subject < FOREIGN else ""
+        return self._new(subject, lambda world: world.one_off(noun, whose))
+
+    def _new(self, subject: int, make: Callable[[World], str]) -> str:
+        """The id of a thing of the organisation, or of another one, or of nothing."""
+        return str(uuid4()) if subject == ABSENT else make(self.elsewhere if subject == FOREIGN else self.world)
 
 
 @dataclass(frozen=True)
@@ -280,14 +345,60 @@ THINGS = [
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
     Thing("POST /api/v1/appointments/{appointment_id}/reschedule", Circle.appointment,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
-    Thing("POST /api/v1/appointments/{appointment_id}/check-in", Circle.appointment,
+    Thing("POST /api/v1/appointments/{appointment_id}/check-in", Circle.due,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
-    Thing("POST /api/v1/appointments/{appointment_id}/no-show", Circle.appointment,
+    Thing("POST /api/v1/appointments/{appointment_id}/no-show", Circle.due,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404"}),
     Thing("POST /api/v1/appointments/{appointment_id}/start", Circle.started,
           {"admin nurse": "200 200 200", "clinician": "200 404 404"}),
     Thing("POST /api/v1/appointments/{appointment_id}/complete", Circle.going_on,
           {"admin nurse": "200 200 200", "clinician": "200 404 404"}),
+    Thing("POST /api/v1/appointments/{appointment_id}/arrive", Circle.due,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/appointments/{appointment_id}/approve", Circle.requested,
+          {"admin nurse receptionist": "200 200 200", "clinician": "200 404 404"}),
+    Thing("POST /api/v1/appointments/{appointment_id}/decline", Circle.requested,
+          {"admin nurse receptionist": "200 200 200", "clinician": "200 404 404"}),
+    Thing("POST /api/v1/appointments/{appointment_id}/reinstate", Circle.called_off,
+          {"admin nurse receptionist": "200 200 200", "clinician": "200 404 404"}),
+    Thing("POST /api/v1/appointments/{appointment_id}/enter-in-error", Circle.appointment,
+          {"admin nurse receptionist": "200 200 200", "clinician": "200 404 404"}),
+    Thing("DELETE /api/v1/holds/{hold_id}", Circle.hold,
+          {"admin clinician nurse receptionist patient service": "204 404 404"}),
+    Thing("GET /api/v1/waitlist/{entry_id}", Circle.waiting,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/waitlist/{entry_id}/accept", Circle.waiting,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/waitlist/{entry_id}/decline", Circle.waiting,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/waitlist/{entry_id}/withdraw", Circle.waiting,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("GET /api/v1/rooms/{room_id}", Circle.room,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("GET /api/v1/devices/{device_id}", Circle.device,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("PUT /api/v1/locations/{location_id}/holiday-calendar", Circle.location,
+          {"admin": "200 200 200"}),
+    Thing("GET /api/v1/locations/{location_id}/holiday-calendar", Circle.location,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("DELETE /api/v1/locations/{location_id}/holiday-calendar", Circle.calendar,
+          {"admin": "204 204 204"}),
+    Thing("POST /api/v1/locations/{location_id}/holidays", Circle.location,
+          {"admin": "201 201 201"}),
+    Thing("GET /api/v1/locations/{location_id}/holidays", Circle.location,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("GET /api/v1/locations/{location_id}/holidays/{holiday_id}", Circle.holiday,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("DELETE /api/v1/locations/{location_id}/holidays/{holiday_id}", Circle.holiday,
+          {"admin": "204 204 204"}),
+    Thing("GET /api/v1/openings/{opening_id}", Circle.opening,
+          {"admin clinician nurse receptionist service": "200 200 200"}),
+    Thing("DELETE /api/v1/openings/{opening_id}", Circle.opening,
+          {"admin receptionist service": "204 204 204", "clinician": "204 403 403"}),
+    Thing("GET /api/v1/time-offs/{time_off_id}", Circle.time_off,
+          {"admin clinician nurse receptionist service": "200 200 200"}),
+    Thing("DELETE /api/v1/time-offs/{time_off_id}", Circle.time_off,
+          {"admin receptionist service": "204 204 204", "clinician": "204 403 403"}),
 ]
 # fmt: on
 

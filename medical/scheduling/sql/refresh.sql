@@ -55,30 +55,23 @@ fresh AS MATERIALIZED (
             '{}')
     ) AS piece
 ),
--- Windows that are not so any more go.
+-- What is there of these days.
+stored AS MATERIALIZED (
+    SELECT organization_id, clinician_id, start_at, source_id, local_day, end_at, grid_at, location_id,
+           appointment_type_ids, time_zone
+    FROM open_window
+    WHERE clinician_id = ANY(CAST(:clinician_ids AS uuid[])) AND local_day = ANY(CAST(:days AS date[]))
+),
+-- Windows that are not so any more go. EXCEPT compares sets by hash, whatever the planner thinks of their
+-- sizes, and nulls as equal.
 gone AS (
     DELETE FROM open_window w
-    WHERE w.clinician_id = ANY(CAST(:clinician_ids AS uuid[])) AND w.local_day = ANY(CAST(:days AS date[]))
-      AND NOT EXISTS (
-          SELECT FROM fresh f
-          WHERE f.clinician_id = w.clinician_id AND f.start_at = w.start_at AND f.source_id = w.source_id
-            AND f.local_day = w.local_day AND f.end_at = w.end_at AND f.grid_at = w.grid_at
-            AND f.location_id IS NOT DISTINCT FROM w.location_id
-            AND f.appointment_type_ids IS NOT DISTINCT FROM w.appointment_type_ids
-            AND f.time_zone = w.time_zone)
+    USING (TABLE stored EXCEPT TABLE fresh) AS old
+    WHERE w.clinician_id = old.clinician_id AND w.start_at = old.start_at AND w.source_id = old.source_id
+      AND w.local_day = old.local_day
     RETURNING 1
 )
 -- New ones come, once the old ones are gone: a window may have changed and kept its key.
 INSERT INTO open_window (organization_id, clinician_id, start_at, source_id, local_day, end_at, grid_at, location_id,
                          appointment_type_ids, time_zone)
-SELECT organization_id, clinician_id, start_at, source_id, local_day, end_at, grid_at, location_id,
-       appointment_type_ids, time_zone
-FROM fresh f
-WHERE (SELECT count(*) FROM gone) >= 0
-  AND NOT EXISTS (
-      SELECT FROM open_window w
-      WHERE w.clinician_id = f.clinician_id AND w.start_at = f.start_at AND w.source_id = f.source_id
-        AND w.local_day = f.local_day AND w.end_at = f.end_at AND w.grid_at = f.grid_at
-        AND w.location_id IS NOT DISTINCT FROM f.location_id
-        AND w.appointment_type_ids IS NOT DISTINCT FROM f.appointment_type_ids
-        AND w.time_zone = f.time_zone)
+SELECT * FROM (TABLE fresh EXCEPT TABLE stored) AS new WHERE (SELECT count(*) FROM gone) >= 0
