@@ -54,18 +54,24 @@ class Room(Tenant, Base):
 
 
 class Device(Tenant, Base):
-    """A device of a site that one visit at a time can use; those of one kind are as good as each other."""
+    """A device of a site, or a pool of like ones; those of one kind are as good as each other."""
 
     __tablename__ = "device"
     __table_args__ = (
         tenant_key("device"),
         same_organization("device", "location_id", "location"),
         UniqueConstraint("location_id", "name", name="uq_device_location_id_name"),
+        CheckConstraint("capacity BETWEEN 1 AND 1000", name="capacity"),
     )
 
     location_id: Mapped[UUID]
     kind: Mapped[str] = mapped_column(comment="what appointment types ask for")
     name: Mapped[str]
+    capacity: Mapped[int] = mapped_column(
+        default=1,
+        server_default="1",
+        comment="so many visits can have it at once; more than 1: a pool of like things",
+    )
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

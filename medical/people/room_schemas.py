@@ -1,6 +1,9 @@
 """Wire shapes of rooms and devices."""
 
+from typing import Annotated
 from uuid import UUID
+
+from msgspec import Meta
 
 from medical.people.models import Device, Room
 from medical.people.rooms import DeviceKind
@@ -36,11 +39,12 @@ class RoomOut(Output, frozen=True, kw_only=True):
 
 
 class CreateDevice(Input, frozen=True, kw_only=True):
-    """A new device of a site."""
+    """A new device of a site, or with a `capacity` a pool of so many like ones, such as infusion chairs."""
 
     location_id: UUID
     kind: DeviceKind
     name: Text
+    capacity: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
 class DeviceQuery(PageQuery, frozen=True, kw_only=True):
@@ -57,6 +61,7 @@ class DeviceOut(Output, frozen=True, kw_only=True):
     location_id: UUID
     kind: str
     name: str
+    capacity: int
     version: Version
 
     @classmethod
@@ -67,5 +72,6 @@ class DeviceOut(Output, frozen=True, kw_only=True):
             location_id=device.location_id,
             kind=device.kind,
             name=device.name,
+            capacity=device.capacity,
             version=device.version,
         )

@@ -1,4 +1,4 @@
-"""Rooms and devices: what stands at a site and serves one visit at a time."""
+"""Rooms and devices: what stands at a site and serves visits, one at a time or, as a pool, several."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

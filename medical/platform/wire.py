@@ -153,7 +153,7 @@ def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
         if given and _is_list(field.type):
             plain[field.encode_name] = given
         elif given:
-            plain[field.encode_name] = _number(given[0]) if int in _members(field.type) else given[0]
+            plain[field.encode_name] = _number(given[0]) if int in map(_bare, _members(field.type)) else given[0]
             if len(given) > 1:
                 repeated.append(FieldProblem(f"/{field.encode_name}", "given more than once"))
     plain |= {name: values[name] for name in values if name not in plain}

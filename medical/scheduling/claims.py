@@ -26,9 +26,9 @@ WANTED = """
 CLAIM = text(
     f"""
     INSERT INTO allocation
-        (id, organization_id, bookable_id, kind, start_at, end_at, appointment_id, hold_id, expires_at)
+        (id, organization_id, bookable_id, kind, start_at, end_at, appointment_id, session_id, hold_id, expires_at)
     SELECT id, :organization_id, bookable_id, kind, start_at, end_at, CAST(:appointment_id AS uuid),
-           CAST(:hold_id AS uuid), CAST(:expires_at AS timestamptz)
+           CAST(:session_id AS uuid), CAST(:hold_id AS uuid), CAST(:expires_at AS timestamptz)
     FROM (SELECT given.*, {LOCK} FROM (SELECT * FROM {WANTED} ORDER BY bookable_id) AS given OFFSET 0) AS locked
     ORDER BY bookable_id
     ON CONFLICT DO NOTHING
@@ -64,10 +64,10 @@ EXPIRE = text(
 BUSY = text(
     f"""
     SELECT DISTINCT given.kind FROM {WANTED} JOIN allocation a ON a.bookable_id = given.bookable_id
-    WHERE (a.expires_at IS NULL OR a.expires_at > :now)
+    WHERE given.kind <> 'pool' AND (a.expires_at IS NULL OR a.expires_at > :now)
       AND a.start_at < given.end_at AND a.end_at > given.start_at
       AND a.start_at > given.start_at - interval '36 hours'
-      AND coalesce(a.appointment_id, a.hold_id) IS DISTINCT FROM CAST(:but AS uuid)
+      AND coalesce(a.appointment_id, a.hold_id, a.session_id) IS DISTINCT FROM CAST(:but AS uuid)
     """  # noqa: S608 - as above
 )
 TIMES = text(
@@ -84,6 +84,7 @@ REFUSALS: Mapping[str, type[NotBookable]] = {
     "patient": PatientBusy,
     "room": RoomTaken,
     "device": DeviceTaken,
+    "pool": DeviceTaken,
     "overbook": SlotTaken,
 }
 """What is said when a claim of this kind meets another."""
@@ -123,6 +124,11 @@ def claim_for_hold(hold_id: UUID, wanted: Sequence[Claim], expires_at: datetime)
     return _reasons(_take(wanted, hold_id=hold_id, expires_at=expires_at))
 
 
+def claim_for_session(session_id: UUID, wanted: Sequence[Claim]) -> list[type[NotBookable]]:
+    """Claim all of this time for a group; what stands in the way, or nothing."""
+    return _reasons(_take(wanted, session_id=session_id))
+
+
 def move(appointment_id: UUID, wanted: Sequence[Claim]) -> list[type[NotBookable]]:
     """Claim other time for the appointment in place of its present one, which it may overlap.
 
@@ -146,6 +152,11 @@ def release(appointment_id: UUID) -> None:
     db.session.execute(delete(Allocation).where(Allocation.appointment_id == appointment_id))
 
 
+def release_session(session_id: UUID) -> None:
+    """Give the time of a group free."""
+    db.session.execute(delete(Allocation).where(Allocation.session_id == session_id))
+
+
 def busy(wanted: Sequence[Claim], but: UUID | None = None) -> list[type[NotBookable]]:
     """Whose time is claimed, but for what the appointment or hold ``but`` has."""
     values = _columns(wanted) | {"now": clock.now(), "but": but}
@@ -164,6 +175,7 @@ def _take(
     wanted: Sequence[Claim],
     *,
     appointment_id: UUID | None = None,
+    session_id: UUID | None = None,
     hold_id: UUID | None = None,
     expires_at: datetime | None = None,
 ) -> Sequence[Claim]:
@@ -171,6 +183,7 @@ def _take(
     claimant = {
         "organization_id": scope_organization(),
         "appointment_id": appointment_id,
+        "session_id": session_id,
         "hold_id": hold_id,
         "expires_at": expires_at,
     }

@@ -68,6 +68,13 @@ class SlotTaken(NotBookable):
     detail = "The clinician is taken at this time; look for another free slot."
 
 
+class GroupFull(NotBookable):
+    """All seats of the group are taken."""
+
+    code, title = "group_full", "Group full"
+    detail = "All seats of this group are taken; look for another time."
+
+
 class PatientBusy(NotBookable):
     """The patient has another appointment at this time."""
 
@@ -130,6 +137,7 @@ IN_ORDER = (
     BeyondHorizon,
     OutsideAvailability,
     SlotTaken,
+    GroupFull,
     RoomTaken,
     DeviceTaken,
     PatientBusy,
@@ -164,6 +172,13 @@ class OfferExpired(Conflict):
 
     code, title = "offer_expired", "Nothing offered"
     detail = "Nothing is offered to this patient, or the deadline passed."
+
+
+class NoHoldInGroups(Conflict):
+    """Seats of a group are booked, not held; nobody waits for one on the waitlist either."""
+
+    code, title = "no_hold_in_groups", "Groups are not held"
+    detail = "A seat of a group is booked at once; it cannot be held, nor waited for."
 
 
 class TooManyHolds(Conflict):

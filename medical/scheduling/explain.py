@@ -12,7 +12,7 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.platform.errors import NotFound
-from medical.scheduling import policy, queries, slots, sql
+from medical.scheduling import policy, queries, service, slots, sql
 from medical.scheduling.errors import NotYourDiary
 from medical.scheduling.models import Appointment
 
@@ -59,7 +59,13 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(
-    actor: Actor, *, clinician_id: UUID, appointment_type_id: UUID, start: datetime, location_id: UUID | None
+    actor: Actor,
+    *,
+    clinician_id: UUID,
+    appointment_type_id: UUID,
+    start: datetime,
+    location_id: UUID | None,
+    duration_minutes: int | None = None,
 ) -> Explanation:
     """Why a time is, or is not, offered; the appointment in the way is named to who may see it.
 
@@ -72,7 +78,10 @@ def explain(
         "appointment_type_id": appointment_type_id,
         "start": start,
         "location_id": location_id,
+        "minutes": duration_minutes,
     }
+    if duration_minutes:
+        policy.ensure_duration(service.get_appointment_type(appointment_type_id), duration_minutes)
     now = clock.now()
     place = slots.place(**asked, now=now)  # type: ignore[arg-type]  # the values of different types
     if place is None or place.clinician_id is None:

@@ -11,8 +11,11 @@ from medical.platform.http import endpoint
 from medical.scheduling import holds
 from medical.scheduling.errors import (
     BeyondHorizon,
+    DeviceTaken,
+    NoHoldInGroups,
     NotYourDiary,
     OutsideAvailability,
+    RoomTaken,
     SlotTaken,
     TooManyHolds,
     TooSoon,
@@ -23,12 +26,33 @@ from medical.scheduling.schemas import HoldOut, PlaceHold
 bp = Blueprint("holds", __name__, url_prefix="/api/v1/holds")
 
 
+HOLD_REFUSALS = [
+    TooSoon,
+    BeyondHorizon,
+    OutsideAvailability,
+    SlotTaken,
+    RoomTaken,
+    DeviceTaken,
+    NoHoldInGroups,
+    TooManyHolds,
+]
+
+
 @endpoint(
     bp.post(""),
     permission=Permission.APPOINTMENT_BOOK,
     body=PlaceHold,
     returns=(201, HoldOut),
-    errors=[NotFound, NotYourDiary, TooSoon, BeyondHorizon, OutsideAvailability, SlotTaken, TooManyHolds],
+    errors=[
+        NotFound,
+        NotYourDiary,
+        TooSoon,
+        BeyondHorizon,
+        OutsideAvailability,
+        SlotTaken,
+        TooManyHolds,
+        NoHoldInGroups,
+    ],
     audit=Action.HOLD_PLACED,
     idempotent=True,
 )

@@ -14,9 +14,9 @@ from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 from medical.scheduling import claims, policy, service, times
 from medical.scheduling.claims import Claim
-from medical.scheduling.errors import NotBookable, TooManyHolds, refusal_for
+from medical.scheduling.errors import NoHoldInGroups, NotBookable, TooManyHolds, refusal_for
 from medical.scheduling.models import Hold
-from medical.scheduling.times import Take
+from medical.scheduling.times import Take, Visit
 
 LIFETIME = timedelta(minutes=5)
 MOST = 5
@@ -38,26 +38,37 @@ SWEEP = text(
 """Remove expired holds and their claims; they were in nobody's way, so this only tidies."""
 
 
-def place(actor: Actor, *, appointment_type_id: UUID, clinician_id: UUID, start: datetime) -> Hold:
+def place(
+    actor: Actor,
+    *,
+    appointment_type_id: UUID,
+    clinician_id: UUID,
+    start: datetime,
+    duration_minutes: int | None = None,
+) -> Hold:
     """A new hold of this time for the caller.
 
-    Raises ``NotFound``, ``NotYourDiary``, ``TooManyHolds``, or ``NotBookable`` with every reason.
+    Raises ``NotFound``, ``NotYourDiary``, ``NoHoldInGroups``, ``TooManyHolds``, or ``NotBookable`` with every reason.
     """
     policy.ensure_can_hold(actor, clinician_id)
     kind = service.get_appointment_type(appointment_type_id)
+    policy.ensure_duration(kind, duration_minutes)
+    if kind.group_capacity:
+        raise NoHoldInGroups
     _ensure_few(actor)
+    visit = Visit(kind, clinician_id, start, minutes=duration_minutes)
     hold = Hold(
         id=new_id(),
         clinician_id=clinician_id,
         appointment_type_id=appointment_type_id,
         start_at=start,
-        end_at=start + timedelta(minutes=kind.duration_minutes),
+        end_at=visit.end,
         held_by=actor.user_id,
         expires_at=clock.now() + LIFETIME,
     )
-    _, reasons = times.attempt(kind, clinician_id, None, None, start, taking(hold))
+    _, reasons = times.attempt(visit, None, taking(hold))
     if reasons:
-        raise refusal_for(reasons, times.next_free(kind, start, [clinician_id], None, None, None))
+        raise refusal_for(reasons, times.next_free(visit, None))
     sweep()
     audit.touch("hold", hold.id)
     return hold
@@ -82,7 +93,7 @@ def give_up(actor: Actor, hold_id: UUID) -> None:
         raise NotFound
 
 
-def use(actor: Actor, hold_id: UUID, *, clinician_id: UUID, appointment_type_id: UUID, start: datetime) -> bool:
+def use(actor: Actor, hold_id: UUID, visit: Visit) -> bool:
     """End a hold because its time is about to be booked; whether it was the caller's, for just this, and live.
 
     The caller has the locks on the time, so nobody slips in between.
@@ -90,9 +101,10 @@ def use(actor: Actor, hold_id: UUID, *, clinician_id: UUID, appointment_type_id:
     used = delete(Hold).where(
         Hold.id == hold_id,
         Hold.held_by == actor.user_id,
-        Hold.clinician_id == clinician_id,
-        Hold.appointment_type_id == appointment_type_id,
-        Hold.start_at == start,
+        Hold.clinician_id == visit.clinician_id,
+        Hold.appointment_type_id == visit.kind.id,
+        Hold.start_at == visit.start,
+        Hold.end_at == visit.end,
         Hold.expires_at > clock.now(),
     )
     return db.session.scalar(used.returning(Hold.id)) is not None

@@ -14,7 +14,7 @@ from medical.platform.wire import Input, Instant, LongText, Output, Text
 from medical.scheduling.explain import Explanation
 from medical.scheduling.holiday_calendar import countries
 from medical.scheduling.hours_models import AvailabilityException, Holiday, HolidayCalendar
-from medical.scheduling.schemas import AppointmentOut, Minute, TypeIds
+from medical.scheduling.schemas import AppointmentOut, Minute, Minutes, TypeIds
 
 LONGEST_OPENING = timedelta(hours=24)
 LONGEST_TIME_OFF = timedelta(days=400)
@@ -206,6 +206,7 @@ class ExplainSlotQuery(Input, frozen=True, kw_only=True):
     appointment_type_id: UUID
     start: Minute
     location_id: UUID | None = None
+    duration_minutes: Minutes | None = None
 
 
 class ReasonOut(Output, frozen=True, kw_only=True):

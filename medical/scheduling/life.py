@@ -1,5 +1,6 @@
 """What becomes of an appointment once it has a time: the moves of the table of states."""
 
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -10,10 +11,11 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, service, times, waitlist
+from medical.scheduling import claims, groups, policy, service, times, waitlist
 from medical.scheduling.errors import refusal_for
 from medical.scheduling.models import Appointment, Status
 from medical.scheduling.policy import Act
+from medical.scheduling.times import Visit
 
 DRAW = text(
     """
@@ -50,6 +52,7 @@ def change(
     service.flush(appointment)
     if to in policy.RELEASING:
         _give_free(appointment)
+        service.flush(appointment)
     return appointment
 
 
@@ -58,7 +61,8 @@ def _give_free(appointment: Appointment) -> None:
 
     The lock comes first: who waits for the time under it waits for this transaction too.
     """
-    claims.lock([appointment.clinician_id, appointment.patient_id])
+    claims.lock([appointment.clinician_id, *appointment.with_clinician_ids, appointment.patient_id])
+    groups.leave(appointment)
     claims.release(appointment.id)
     waitlist.offer_freed(appointment.clinician_id, appointment.start_at)
 
@@ -77,16 +81,20 @@ def _draw(appointment: Appointment) -> int:
 def _take_again(appointment: Appointment) -> None:
     """Claim the time that was given free; raises ``NotBookable`` when somebody else has it by now."""
     kind = service.get_appointment_type(appointment.appointment_type_id)
-    take = partial(claims.claim, appointment.id)
-    _, reasons = times.attempt(
+    minutes = (appointment.end_at - appointment.start_at) // timedelta(minutes=1)
+    visit = Visit(
         kind,
         appointment.clinician_id,
-        appointment.patient_id,
-        appointment.location_id,
         appointment.start_at,
-        take,
-        whatever_hours=True,
+        appointment.location_id,
+        minutes,
+        appointment.with_clinician_ids,
     )
+    if kind.group_capacity:
+        _, reasons = groups.take_seat(visit, appointment)
+    else:
+        take = partial(claims.claim, appointment.id)
+        _, reasons = times.attempt(visit, appointment.patient_id, take, whatever_hours=True)
     if reasons:
         raise refusal_for(reasons, [])
     appointment.cancelled_late, appointment.queue_number, appointment.overbooked = False, None, False

@@ -9,11 +9,13 @@ from sqlalchemy import (
     Computed,
     DateTime,
     Index,
+    Integer,
     SmallInteger,
     UniqueConstraint,
     Uuid,
     false,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT, TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
@@ -60,6 +62,11 @@ class AppointmentType(Tenant, Base):
         CheckConstraint("cancellation_cutoff_minutes >= 0", name="cancellation_cutoff_minutes"),
         CheckConstraint("max_per_day >= 1", name="max_per_day"),
         CheckConstraint("max_per_patient >= 1", name="max_per_patient"),
+        CheckConstraint(
+            "1 <= ALL (other_durations_minutes) AND 1440 >= ALL (other_durations_minutes)",
+            name="other_durations_minutes",
+        ),
+        CheckConstraint("group_capacity BETWEEN 2 AND 1000", name="group_capacity"),
         CheckConstraint("buffer_before_minutes BETWEEN 0 AND 240", name="buffer_before_minutes"),
         CheckConstraint("buffer_after_minutes BETWEEN 0 AND 240", name="buffer_after_minutes"),
     )
@@ -75,6 +82,10 @@ class AppointmentType(Tenant, Base):
     needs_approval: Mapped[bool] = mapped_column(server_default=false(), default=False)
     max_per_day: Mapped[int | None] = mapped_column(comment="of one clinician on one local day; null: any number")
     max_per_patient: Mapped[int | None] = mapped_column(comment="that one patient has ahead; null: any number")
+    other_durations_minutes: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer), default=list, server_default="{}", comment="that it may last instead"
+    )
+    group_capacity: Mapped[int | None] = mapped_column(comment="so many patients come to one visit; null: one alone")
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     buffer_before_minutes: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -150,6 +161,7 @@ class Appointment(Tenant, Base):
         same_organization("appointment", "clinician_id", "clinician"),
         same_organization("appointment", "appointment_type_id", "appointment_type"),
         same_organization("appointment", "location_id", "location"),
+        same_organization("appointment", "session_id", "group_session"),
         CheckConstraint("end_at > start_at", name="times"),
         CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in STORED)})", name="status"),
         Index("ix_appointment_organization_id_start_at", "organization_id", "start_at", "id"),
@@ -187,10 +199,30 @@ class Appointment(Tenant, Base):
     overbooked: Mapped[bool] = mapped_column(
         server_default=false(), default=False, comment="beside another one of the clinician's, on purpose"
     )
+    session_id: Mapped[UUID | None] = mapped_column(comment="of a group")
     reason_seen: Mapped[bool] = query_expression()
     """Whether the caller may know why the patient comes."""
+    with_clinician_ids: Mapped[list[UUID]] = query_expression()
+    """The other clinicians who take part."""
 
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class AppointmentParticipant(Owned, Base):
+    """Another clinician who takes part in an appointment; that gives them sight of the patient (a trigger notes it)."""
+
+    __tablename__ = "appointment_participant"
+    __table_args__ = (
+        same_organization("appointment_participant", "appointment_id", "appointment"),
+        same_organization("appointment_participant", "clinician_id", "clinician"),
+        Index("ix_appointment_participant_clinician_id", "clinician_id"),
+    )
+
+    appointment_id: Mapped[UUID] = mapped_column(primary_key=True)
+    clinician_id: Mapped[UUID] = mapped_column(primary_key=True)
+    care_from: Mapped[datetime | None] = mapped_column(
+        comment="since when it gives them sight of the patient; null: they booked it themselves"
+    )
 
 
 class AppointmentEvent(Owned, Base):
@@ -211,6 +243,35 @@ class AppointmentEvent(Owned, Base):
     occurred_at: Mapped[datetime]
     reason_seen = False
     """Whether the caller may know why; set by who reads the history."""
+
+
+class GroupSession(Tenant, Base):
+    """A visit to which several patients come; it has the clinician's time while anybody is booked."""
+
+    __tablename__ = "group_session"
+    __table_args__ = (
+        tenant_key("group_session"),
+        same_organization("group_session", "clinician_id", "clinician"),
+        same_organization("group_session", "appointment_type_id", "appointment_type"),
+        same_organization("group_session", "location_id", "location"),
+        UniqueConstraint(
+            "clinician_id",
+            "start_at",
+            "appointment_type_id",
+            name="uq_group_session_clinician_id_start_at_appointment_type_id",
+        ),
+        CheckConstraint("end_at > start_at", name="times"),
+        CheckConstraint("booked BETWEEN 0 AND capacity", name="booked"),
+    )
+
+    clinician_id: Mapped[UUID]
+    appointment_type_id: Mapped[UUID]
+    location_id: Mapped[UUID | None]
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime]
+    time_zone: Mapped[str]
+    capacity: Mapped[int]
+    booked: Mapped[int]
 
 
 class QueueDay(Tenant, Base):
@@ -257,7 +318,9 @@ class Hold(Tenant, Base):
 
 
 class Allocation(Owned, Base):
-    """A live claim on somebody's time. PostgreSQL lets no two claims of one person overlap.
+    """A live claim on somebody's time, or on a thing's. PostgreSQL lets no two claims of one overlap.
+
+    Of a pool it lets as many overlap as its capacity says (a trigger, migration 0013).
 
     One that a hold made counts until it expires; it may stand there a while longer, until somebody wants the time.
     """
@@ -266,15 +329,21 @@ class Allocation(Owned, Base):
     __table_args__ = (
         same_organization("allocation", "appointment_id", "appointment", deferrable=True, initially="DEFERRED"),
         same_organization("allocation", "hold_id", "hold", ondelete="CASCADE"),
+        same_organization("allocation", "session_id", "group_session"),
         ExcludeConstraint(
-            ("bookable_id", "="), ("during", "&&"), name="ex_allocation_bookable_id_during", using="gist"
+            ("bookable_id", "="),
+            ("during", "&&"),
+            name="ex_allocation_bookable_id_during",
+            using="gist",
+            where=text("kind <> 'pool'"),
         ),
-        CheckConstraint("kind IN ('clinician', 'patient', 'room', 'device', 'overbook')", name="kind"),
+        CheckConstraint("kind IN ('clinician', 'patient', 'room', 'device', 'pool', 'overbook')", name="kind"),
         CheckConstraint("end_at > start_at", name="times"),
-        CheckConstraint("num_nonnulls(appointment_id, hold_id) = 1", name="claimant"),
+        CheckConstraint("num_nonnulls(appointment_id, hold_id, session_id) = 1", name="claimant"),
         CheckConstraint("(hold_id IS NULL) = (expires_at IS NULL)", name="expires_at"),
         Index("ix_allocation_appointment_id", "appointment_id"),
         Index("ix_allocation_hold_id", "hold_id"),
+        Index("ix_allocation_session_id", "session_id"),
         Index("ix_allocation_bookable_id_start_at", "bookable_id", "start_at"),
     )
 
@@ -288,4 +357,5 @@ class Allocation(Owned, Base):
     during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE, Computed("tstzrange(start_at, end_at)", persisted=True))
     appointment_id: Mapped[UUID | None]
     hold_id: Mapped[UUID | None]
+    session_id: Mapped[UUID | None]
     expires_at: Mapped[datetime | None] = mapped_column(comment="of a hold")

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor, holds
+from medical.platform.errors import FieldProblem, InvalidRequest
 from medical.scheduling.errors import CutoffPassed, InvalidTransition, NotToday, NotYourDiary, TooEarly
-from medical.scheduling.models import Status
+from medical.scheduling.models import AppointmentType, Status
 from medical.scheduling.permissions import DESK, HOURS, Permission
 
 
@@ -62,6 +63,12 @@ def outcome_of(act: Act, status: str) -> Status:
     if status not in sources:
         raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
     return to
+
+
+def ensure_duration(kind: AppointmentType, minutes: int | None) -> None:
+    """Raise ``InvalidRequest`` unless a visit of this type may last so long; None is as long as usual."""
+    if minutes not in (None, kind.duration_minutes, *kind.other_durations_minutes):
+        raise InvalidRequest([FieldProblem("/duration_minutes", "is not a duration of this type of appointment")])
 
 
 def ensure_timely(act: Act, start: datetime, zone: str, now: datetime) -> None:

@@ -4,18 +4,34 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, false, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, Uuid, false, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import with_expression
 
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor
 from medical.platform.db import db
-from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Availability
+from medical.scheduling.models import (
+    Appointment,
+    AppointmentEvent,
+    AppointmentParticipant,
+    AppointmentType,
+    Availability,
+)
 from medical.scheduling.permissions import DESK
+
+OTHERS = func.coalesce(
+    select(func.array_agg(AppointmentParticipant.clinician_id))
+    .where(AppointmentParticipant.appointment_id == Appointment.id)
+    .correlate(Appointment)
+    .scalar_subquery(),
+    literal([], ARRAY(Uuid)),
+)
+"""The other clinicians who take part in an appointment."""
 
 
 def visible_appointments(actor: Actor) -> Select[Appointment]:
-    """The appointments this actor may see: the desk all, clinicians their own diary, patients their own and
+    """The appointments this actor may see: the desk all, clinicians those they take part in, patients their own and
     those of whom they act for, but for sensitive ones.
 
     Service clients see what they booked.
@@ -24,12 +40,15 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
     knows = or_(
         Appointment.created_by == actor.user_id, Appointment.patient_id.in_(select(func.seen_patients(actor.user_id)))
     )
-    query = select(Appointment).options(with_expression(Appointment.reason_seen, knows))
+    query = select(Appointment).options(
+        with_expression(Appointment.reason_seen, knows), with_expression(Appointment.with_clinician_ids, OTHERS)
+    )
     if actor.roles & DESK:
         return query
     seen: list[ColumnElement[bool]] = [false()]
     if Role.CLINICIAN in actor.roles:
         seen.append(Appointment.clinician_id == actor.user_id)
+        seen.append(Appointment.id.in_(select(func.taking_part(actor.user_id))))
     if Role.PATIENT in actor.roles:
         seen.append(Appointment.patient_id.in_(select(func.own_patients(actor.user_id))))
         proxied = select(func.proxied_patients(actor.user_id, "appointments"))

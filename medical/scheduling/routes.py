@@ -182,6 +182,8 @@ def search_slots(query: SlotQuery) -> Page[SlotOut]:
         location_id=query.location_id,
         limit=query.limit,
         after=read_cursor(query.cursor, tuple[datetime, UUID]),
+        duration_minutes=query.duration_minutes,
+        with_clinician_ids=query.with_clinician_id,
     )
     return page_of(
         rows,

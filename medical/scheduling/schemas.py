@@ -26,6 +26,13 @@ def _kinds_problem(kinds: list[str]) -> str | None:
 DeviceKinds = Annotated[list[DeviceKind], Meta(max_length=5, extra={"check": _kinds_problem})]
 
 
+def _durations_problem(durations: list[int]) -> str | None:
+    return "names a duration twice" if len(set(durations)) < len(durations) else None
+
+
+Durations = Annotated[list[Minutes], Meta(max_length=10, extra={"check": _durations_problem})]
+
+
 def _repetition_problem(weekdays: list[int]) -> str | None:
     return "names a day twice" if len(set(weekdays)) < len(weekdays) else None
 
@@ -74,6 +81,8 @@ class CreateAppointmentType(Input, frozen=True, kw_only=True):
     that one patient has ahead.
 
     Buffers keep clinician, room and devices free before and after it; they need not lie within anybody's hours.
+    It may last one of `other_durations_minutes` where whoever books says so. With a `group_capacity`, so many
+    patients come to one visit.
     """
 
     name: Text
@@ -89,6 +98,13 @@ class CreateAppointmentType(Input, frozen=True, kw_only=True):
     buffer_after_minutes: Buffer = 0
     needs_room: bool = False
     needs_device_kinds: DeviceKinds = field(default_factory=list)
+    other_durations_minutes: Durations = field(default_factory=list)
+    group_capacity: Annotated[int, Meta(ge=2, le=1000)] | None = None
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        if self.duration_minutes in self.other_durations_minutes:
+            yield FieldProblem("/other_durations_minutes", "holds the usual duration; name others only")
 
 
 class AppointmentTypeOut(Output, frozen=True, kw_only=True):
@@ -108,6 +124,8 @@ class AppointmentTypeOut(Output, frozen=True, kw_only=True):
     buffer_after_minutes: int
     needs_room: bool
     needs_device_kinds: list[str]
+    other_durations_minutes: list[int]
+    group_capacity: int | None
     version: Version
 
     @classmethod
@@ -211,8 +229,15 @@ class AvailabilityOut(Output, frozen=True, kw_only=True):
         return cls(**values)
 
 
+OTHERS = 5
+"""So many clinicians take part in a visit beside the one whose it is."""
+
+
 class SlotQuery(PageQuery, frozen=True, kw_only=True):
-    """Free times of a type that start in [from, to); of some clinicians, or a specialty, or everybody."""
+    """Free times of a type that start in [from, to); of some clinicians, or a specialty, or everybody.
+
+    Only times at which all of `with_clinician_id` are free too, at the same site.
+    """
 
     appointment_type_id: UUID
     start: Instant = field(name="from")
@@ -220,6 +245,8 @@ class SlotQuery(PageQuery, frozen=True, kw_only=True):
     clinician_id: Annotated[list[UUID], Meta(max_length=100)] | None = None
     specialty: Text | None = None
     location_id: UUID | None = None
+    duration_minutes: Minutes | None = None
+    with_clinician_id: Annotated[list[UUID], Meta(max_length=OTHERS)] | None = None
 
     def problems(self) -> Iterator[FieldProblem]:
         """What is wrong between fields that are right by themselves."""
@@ -243,11 +270,19 @@ def _minute_problem(instant: datetime) -> str | None:
 Minute = Annotated[Instant, Meta(extra={"check": _minute_problem})]
 
 
+def _twice_problem(ids: list[UUID]) -> str | None:
+    return "names somebody twice" if len(set(ids)) < len(ids) else None
+
+
+WithClinicians = Annotated[list[UUID], Meta(max_length=OTHERS, extra={"check": _twice_problem})]
+
+
 class BookAppointment(Input, frozen=True, kw_only=True):
     """A time for a patient with a clinician, or with the fairest free clinician of a `specialty`.
 
     The place matters only where hours at two sites overlap. A `sensitive` visit is not shown to who acts for
-    the patient, such as a parent. `hold_id` is the caller's hold of just this time.
+    the patient, such as a parent. `hold_id` is the caller's hold of just this time. `with_clinician_ids` take part
+    too, and see the patient's record as the clinician does.
     """
 
     patient_id: UUID
@@ -259,6 +294,8 @@ class BookAppointment(Input, frozen=True, kw_only=True):
     reason: LongText | None = None
     sensitive: bool = False
     hold_id: UUID | None = None
+    duration_minutes: Minutes | None = None
+    with_clinician_ids: WithClinicians = field(default_factory=list)
 
     def problems(self) -> Iterator[FieldProblem]:
         """What is wrong between fields that are right by themselves."""
@@ -268,6 +305,8 @@ class BookAppointment(Input, frozen=True, kw_only=True):
             yield FieldProblem("/specialty", "chooses among clinicians; leave it out where one is named")
         if self.hold_id and self.clinician_id is None:
             yield FieldProblem("/hold_id", "is of a time with a clinician; name them")
+        if self.clinician_id in self.with_clinician_ids:
+            yield FieldProblem("/with_clinician_ids", "names the clinician; name others only")
 
 
 class OverbookAppointment(Input, frozen=True, kw_only=True):
@@ -289,6 +328,7 @@ class PlaceHold(Input, frozen=True, kw_only=True):
     appointment_type_id: UUID
     clinician_id: UUID
     start: Minute
+    duration_minutes: Minutes | None = None
 
 
 class HoldOut(Output, frozen=True, kw_only=True):
@@ -420,6 +460,7 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
 
     `reason` is null for callers who neither care for the patient nor booked it. `overbooked`: beside another
     one of the clinician's, on purpose. `queue_number` is drawn at check-in, for the place and the local day.
+    `with_clinician_ids` take part too; those of one `session_id` meet as a group.
     """
 
     id: UUID
@@ -436,6 +477,8 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
     overbooked: bool
     cancelled_late: bool
     queue_number: int | None
+    with_clinician_ids: list[UUID]
+    session_id: UUID | None
     version: Version
 
     @classmethod
@@ -456,6 +499,8 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
             overbooked=appointment.overbooked,
             cancelled_late=appointment.cancelled_late,
             queue_number=appointment.queue_number,
+            with_clinician_ids=appointment.with_clinician_ids or [],
+            session_id=appointment.session_id,
             version=appointment.version,
         )
 

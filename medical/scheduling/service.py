@@ -140,8 +140,15 @@ def search_slots(
     location_id: UUID | None,
     limit: int,
     after: tuple[datetime, UUID] | None,
+    duration_minutes: int | None = None,
+    with_clinician_ids: Sequence[UUID] | None = None,
 ) -> Sequence[slots.Slot]:
-    """Times that the actor may book, by start and clinician. Raises ``NotFound`` without such a type."""
+    """Times that the actor may book, by start and clinician.
+
+    Raises ``NotFound`` without such a type, and ``InvalidRequest`` for a duration that it has not.
+    """
+    if duration_minutes:
+        policy.ensure_duration(get_appointment_type(appointment_type_id), duration_minutes)
     if only := policy.bookable_by(actor):
         clinician_ids = [only] if clinician_ids is None or only in clinician_ids else []
     found = slots.search(
@@ -154,6 +161,8 @@ def search_slots(
         now=clock.now(),
         limit=limit,
         after=after,
+        minutes=duration_minutes,
+        with_ids=with_clinician_ids or (),
     )
     if found is None:
         raise NotFound("There is no such appointment type in your organisation.")
@@ -162,9 +171,10 @@ def search_slots(
 
 def flush(appointment: Appointment) -> None:
     """Write a change; an UPDATE makes SQLAlchemy forget what was selected beside the columns."""
-    seen = appointment.reason_seen
+    seen, others = appointment.reason_seen, appointment.with_clinician_ids
     db.session.flush()
     set_committed_value(appointment, "reason_seen", seen)
+    set_committed_value(appointment, "with_clinician_ids", others)
 
 
 def list_appointments(actor: Actor, *, limit: int, **filters: Any) -> Sequence[Appointment]:

@@ -21,8 +21,11 @@ from sqlalchemy.types import Uuid
 from medical.platform.db import db, scope_organization
 from medical.scheduling import sql
 
-SEARCH = text(sql.read("search.sql")).bindparams(bindparam("clinician_ids", type_=ARRAY(Uuid)))
-PLACE = text(sql.read("place.sql"))
+IDS = ARRAY(Uuid)
+SEARCH = text(sql.read("search.sql")).bindparams(
+    bindparam("clinician_ids", type_=IDS), bindparam("with_ids", type_=IDS)
+)
+PLACE = text(sql.read("place.sql")).bindparams(bindparam("with_ids", type_=IDS))
 
 
 class Slot(Struct, frozen=True):
@@ -45,9 +48,12 @@ def search(
     now: datetime,
     limit: int,
     after: tuple[datetime, UUID] | None,
+    minutes: int | None = None,
+    with_ids: Sequence[UUID] = (),
 ) -> Sequence[Slot] | None:
     """Free times that start in [start, until), by start and clinician; None without such a type.
 
+    They last ``minutes``, by default as long as the type says, and all of ``with_ids`` are free then too.
     One more than ``limit`` when more follow.
     """
     values = {
@@ -60,6 +66,8 @@ def search(
         "location_id": location_id,
         "now": now,
         "limit": limit + 1,
+        "minutes": minutes,
+        "with_ids": list(with_ids),
         "after": after[0] if after else None,
         "after_clinician_id": after[1] if after else None,
     }
@@ -77,12 +85,15 @@ def place(
     start: datetime,
     now: datetime,
     own_id: UUID | None = None,
+    minutes: int | None = None,
+    with_ids: Sequence[UUID] = (),
 ) -> Row[Any] | None:
     """What a booking must know of its time: one row; None without such a type.
 
-    ``clinician_id`` is null without such a clinician, ``time_zone`` outside their windows. Claims last from
-    ``claims_from`` to ``claims_until``; where the type needs them, on ``room_id`` and ``device_ids``, which
-    are all there if ``equipped``. What ``own_id``, an appointment or a hold, has claimed is not in its own way.
+    ``clinician_id`` is null without such a clinician, ``time_zone`` outside their windows; of ``with_ids``, those who
+    are not there are ``absent``. Claims last from ``claims_from`` to ``claims_until``; where the type needs them, on
+    ``room_id`` and ``device_ids``, which are all there if ``equipped``. What ``own_id``, an appointment, a hold or a
+    group, has claimed is not in its own way.
     """
     values = {
         "organization_id": scope_organization(),
@@ -92,5 +103,7 @@ def place(
         "start": start,
         "now": now,
         "own_id": own_id,
+        "minutes": minutes,
+        "with_ids": list(with_ids),
     }
     return db.session.execute(PLACE, values).first()

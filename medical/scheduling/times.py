@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from medical.platform import clock
@@ -34,17 +34,38 @@ LOOKED_THROUGH = 40
 OFFERED_WITHIN = timedelta(days=14)
 
 
-def find_place(
-    appointment_type_id: UUID, clinician_id: UUID, location_id: UUID | None, start: datetime, own_id: UUID | None = None
-) -> Any:
+class Visit(NamedTuple):
+    """A time that is asked for: what, with whom, when, and if that matters where, how long and who else takes part."""
+
+    kind: AppointmentType
+    clinician_id: UUID
+    start: datetime
+    location_id: UUID | None = None
+    minutes: int | None = None
+    with_ids: Sequence[UUID] = ()
+
+    @property
+    def end(self) -> datetime:
+        """When it ends."""
+        return self.start + timedelta(minutes=self.minutes or self.kind.duration_minutes)
+
+    @property
+    def clinicians(self) -> list[UUID]:
+        """All who take part."""
+        return [self.clinician_id, *self.with_ids]
+
+
+def find_place(visit: Visit, own_id: UUID | None = None) -> Any:
     """What ``slots.place`` knows of the time. Raises ``NotFound`` for a type or clinician that is not there."""
     place = slots.place(
-        appointment_type_id=appointment_type_id,
-        clinician_id=clinician_id,
-        location_id=location_id,
-        start=start,
+        appointment_type_id=visit.kind.id,
+        clinician_id=visit.clinician_id,
+        location_id=visit.location_id,
+        start=visit.start,
         now=clock.now(),
         own_id=own_id,
+        minutes=visit.minutes,
+        with_ids=visit.with_ids,
     )
     if place is None:
         raise NotFound("There is no such appointment type in your organisation.")
@@ -53,60 +74,53 @@ def find_place(
     return place
 
 
-def wanted(place: Any, clinician_id: UUID, patient_id: UUID | None, start: datetime) -> Sequence[Claim]:
-    """What is claimed for a visit at this time; without a patient, for a hold. Buffers are no time of the patient's."""
-    taken = [(clinician_id, "clinician"), *((device_id, "device") for device_id in place.device_ids or ())]
+def wanted(visit: Visit, place: Any, patient_id: UUID | None) -> Sequence[Claim]:
+    """What the visit claims; without a patient, for a hold. Buffers are no time of the patient's."""
+    taken = [(clinician_id, "clinician") for clinician_id in visit.clinicians]
+    taken += zip(place.device_ids or (), place.device_claims or (), strict=True)
     if place.room_id:
         taken.append((place.room_id, "room"))
     claimed = [Claim(bookable_id, kind, place.claims_from, place.claims_until) for bookable_id, kind in taken]
-    return [*claimed, Claim(patient_id, "patient", start, place.ends)] if patient_id else claimed
+    return [*claimed, Claim(patient_id, "patient", visit.start, place.ends)] if patient_id else claimed
 
 
 def attempt(
-    kind: AppointmentType,
-    clinician_id: UUID,
-    patient_id: UUID | None,
-    location_id: UUID | None,
-    start: datetime,
-    take: Take,
-    *,
-    own_id: UUID | None = None,
-    whatever_hours: bool = False,
+    visit: Visit, patient_id: UUID | None, take: Take, *, own_id: UUID | None = None, whatever_hours: bool = False
 ) -> tuple[Any, list[type[NotBookable]]]:
     """Take this time: where it is, and what stands in the way, or nothing.
 
-    What ``own_id``, an appointment or a hold, has claimed is not in the way. Raises ``NotFound``.
+    What ``own_id``, an appointment, a hold or a group, has claimed is not in the way. Raises ``NotFound``.
     """
-    claims.lock([clinician_id, patient_id] if patient_id else [clinician_id])
+    claims.lock([*visit.clinicians, *([patient_id] if patient_id else [])])
     while True:
-        place = find_place(kind.id, clinician_id, location_id, start, own_id)
-        claimed = wanted(place, clinician_id, patient_id, start)
-        reasons = [] if whatever_hours else against_hours(place, start)
-        reasons += against_things(place, kind)
+        place = find_place(visit, own_id)
+        claimed = wanted(visit, place, patient_id)
+        reasons = [] if whatever_hours else against_hours(visit, place)
+        reasons += against_things(visit, place)
         if reasons:
             return place, [*reasons, *claims.busy(claimed, but=own_id)]
-        reasons = _take_with_things(claimed, take) if kind.needs_things else take(claimed)
+        reasons = _take_with_things(claimed, take) if visit.kind.needs_things else take(claimed)
         if not reasons or not THINGS.issuperset(reasons):
             return place, reasons
 
 
-def against_hours(place: Any, start: datetime) -> list[type[NotBookable]]:
+def against_hours(visit: Visit, place: Any) -> list[type[NotBookable]]:
     """What the type and the clinician's hours have against the time."""
     reasons: list[type[NotBookable]] = []
-    if start < place.earliest:
+    if visit.start < place.earliest:
         reasons.append(TooSoon)
     if place.beyond_horizon:
         reasons.append(BeyondHorizon)
-    if place.time_zone is None:
+    if place.time_zone is None or place.absent:
         reasons.append(OutsideAvailability)
     return reasons
 
 
-def against_things(place: Any, kind: AppointmentType) -> list[type[NotBookable]]:
+def against_things(visit: Visit, place: Any) -> list[type[NotBookable]]:
     """The room or device that is not to be had there; nothing is known of them where nobody works."""
-    if not kind.needs_things or place.equipped or place.time_zone is None:
+    if not visit.kind.needs_things or place.equipped or place.time_zone is None:
         return []
-    return [RoomTaken if kind.needs_room and place.room_id is None else DeviceTaken]
+    return [RoomTaken if visit.kind.needs_room and place.room_id is None else DeviceTaken]
 
 
 def _take_with_things(claimed: Sequence[Claim], take: Take) -> list[type[NotBookable]]:
@@ -123,26 +137,28 @@ def _take_with_things(claimed: Sequence[Claim], take: Take) -> list[type[NotBook
     return reasons
 
 
-def next_free(
-    kind: AppointmentType,
-    start: datetime,
-    clinician_ids: list[UUID] | None,
-    specialty: str | None,
-    location_id: UUID | None,
-    appointment: Appointment | None,
+def next_free(visit: Visit, appointment: Appointment | None) -> Sequence[FreeTime]:
+    """The next times from the visit's start on at which the same would work, a few at most."""
+    return next_free_of(visit, [visit.clinician_id], None, appointment)
+
+
+def next_free_of(
+    visit: Visit, clinician_ids: list[UUID] | None, specialty: str | None, appointment: Appointment | None
 ) -> Sequence[FreeTime]:
-    """The next times from ``start`` on at which the same would work, a few at most."""
-    begin = max(start, clock.now())
+    """The same, with any of these clinicians, or of a specialty."""
+    kind, begin = visit.kind, max(visit.start, clock.now())
     found = slots.search(
         appointment_type_id=kind.id,
         start=begin,
         until=begin + OFFERED_WITHIN,
         clinician_ids=clinician_ids,
         specialty=specialty,
-        location_id=location_id,
+        location_id=visit.location_id,
         now=clock.now(),
         limit=LOOKED_THROUGH,
         after=None,
+        minutes=visit.minutes,
+        with_ids=visit.with_ids,
     )
     free = [FreeTime(slot.clinician_id, slot.location_id, slot.start, slot.end) for slot in found or ()]
     if appointment and free:

@@ -20,9 +20,10 @@ from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 from medical.scheduling import claims, holds, limits, policy, service, times
 from medical.scheduling.claims import Claim
-from medical.scheduling.errors import AlreadyWaiting, NotWaiting, OfferExpired
+from medical.scheduling.errors import AlreadyWaiting, NoHoldInGroups, NotWaiting, OfferExpired
 from medical.scheduling.models import Appointment, Hold
 from medical.scheduling.permissions import DESK
+from medical.scheduling.times import Visit
 from medical.scheduling.waitlist_models import Reply, Waiting, WaitlistEntry, WaitlistOffer
 
 DEADLINE = timedelta(hours=2)
@@ -65,9 +66,10 @@ def join(
     starts_from: datetime,
     starts_before: datetime,
 ) -> WaitlistEntry:
-    """Put a patient on the list. Raises ``NotFound``, ``NotYourDiary`` or ``AlreadyWaiting``."""
+    """Put a patient on the list. Raises ``NotFound``, ``NotYourDiary``, ``NoHoldInGroups`` or ``AlreadyWaiting``."""
     patient = people.get_bookable_patient(actor, patient_id)
-    service.get_appointment_type(appointment_type_id)
+    if service.get_appointment_type(appointment_type_id).group_capacity:
+        raise NoHoldInGroups
     only = policy.only_choice(actor, patient.spoken_for)
     for clinician_id in clinician_ids or ([only] if only else ()):
         people.get_clinician(clinician_id)
@@ -195,7 +197,7 @@ def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
         expires_at=min(now + DEADLINE, start),
     )
     try:
-        _, reasons = times.attempt(kind, clinician_id, None, None, start, holds.taking(hold))
+        _, reasons = times.attempt(Visit(kind, clinician_id, start), None, holds.taking(hold))
     except NotFound:
         return False  # the clinician works here no more
     if reasons:

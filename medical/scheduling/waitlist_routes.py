@@ -11,7 +11,7 @@ from medical.platform.errors import NotFound
 from medical.platform.http import endpoint
 from medical.platform.paging import Page, page_of, read_cursor
 from medical.scheduling import booking, waitlist
-from medical.scheduling.errors import AlreadyWaiting, NotWaiting, NotYourDiary, OfferExpired
+from medical.scheduling.errors import AlreadyWaiting, NoHoldInGroups, NotWaiting, NotYourDiary, OfferExpired
 from medical.scheduling.permissions import Permission
 from medical.scheduling.routes import BOOKING_REFUSALS
 from medical.scheduling.schemas import AppointmentOut, JoinWaitlist, WaitlistEntryOut, WaitlistQuery
@@ -24,7 +24,7 @@ bp = Blueprint("waitlist", __name__, url_prefix="/api/v1/waitlist")
     permission=Permission.APPOINTMENT_BOOK,
     body=JoinWaitlist,
     returns=(201, WaitlistEntryOut),
-    errors=[NotFound, NotYourDiary, AlreadyWaiting],
+    errors=[NotFound, NotYourDiary, AlreadyWaiting, NoHoldInGroups],
     audit=Action.WAITLIST_JOINED,
     idempotent=True,
     etag=True,

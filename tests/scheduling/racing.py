@@ -21,6 +21,8 @@ OVERLAPPING = text(
      AND a.start_at < b.end_at AND b.start_at < a.end_at
     WHERE a.status NOT IN ('cancelled', 'no_show', 'entered_in_error')
       AND b.status NOT IN ('cancelled', 'no_show', 'entered_in_error') AND NOT (a.overbooked OR b.overbooked)
+      AND (a.session_id IS NULL OR a.session_id IS DISTINCT FROM b.session_id
+           OR a.patient_id = b.patient_id)
     """
 )
 """Live appointments of one person at one time."""
@@ -29,11 +31,16 @@ UNCLAIMED = text(
     """
     WITH wanted AS (
         SELECT id, person, kind, start_at, end_at FROM appointment
-        CROSS JOIN LATERAL (VALUES (clinician_id, 'clinician'), (patient_id, 'patient')) AS v (person, kind)
-        WHERE status NOT IN ('cancelled', 'no_show', 'entered_in_error') AND NOT (overbooked AND kind = 'clinician')
+        CROSS JOIN LATERAL (
+            VALUES (clinician_id, 'clinician'), (patient_id, 'patient')
+            UNION ALL
+            SELECT p.clinician_id, 'clinician' FROM appointment_participant p WHERE p.appointment_id = appointment.id
+        ) AS v (person, kind)
+        WHERE status NOT IN ('cancelled', 'no_show', 'entered_in_error')
+          AND NOT ((overbooked OR session_id IS NOT NULL) AND kind = 'clinician')
     ), claimed AS (
         SELECT appointment_id, bookable_id, kind, start_at, end_at FROM allocation
-        WHERE hold_id IS NULL AND kind <> 'overbook'
+        WHERE hold_id IS NULL AND session_id IS NULL AND kind IN ('clinician', 'patient')
     )
     SELECT (SELECT count(*) FROM (TABLE wanted EXCEPT TABLE claimed) AS missing)
          + (SELECT count(*) FROM (TABLE claimed EXCEPT TABLE wanted) AS left_over)

@@ -238,7 +238,7 @@ class TestRoomsOverHttp:
 
     def test_are_made_listed_and_read(self, clinic: Clinic) -> None:
         site, other = clinic.location(), clinic.location()
-        for path, body in (("/rooms", {}), ("/devices", {"kind": "ecg"})):
+        for path, body in (("/rooms", {}), ("/devices", {"kind": "ecg", "capacity": 2})):
             made = clinic.admin.post(path, body | {"location_id": site["id"], "name": "B"})
             assert made.status_code == 201
             assert made.get_json() == body | {

@@ -133,6 +133,8 @@ class TestAppointmentTypes:
             "buffer_after_minutes": 0,
             "needs_room": False,
             "needs_device_kinds": [],
+            "other_durations_minutes": [],
+            "group_capacity": None,
         }
         assert made.get_json() == body | expected | simple | {"id": made.get_json()["id"]}
         assert clinic.admin.get(made.headers["Location"]).get_json() == made.get_json()
@@ -358,6 +360,8 @@ class TestBook:
             "overbooked": False,
             "cancelled_late": False,
             "queue_number": None,
+            "with_clinician_ids": [],
+            "session_id": None,
             "version": 1,
         }
         assert booked.headers["ETag"] == '"1"'

@@ -175,7 +175,7 @@ class TestByHand:
     def test_nobody_is_in_two_places(self, migrated: str) -> None:
         """The exclusion constraint: of one person, no two overlapping times; half-open, so that they may touch."""
         [text] = [text for _, name, text in catalog(migrated) if name == "allocation.ex_allocation_bookable_id_during"]
-        assert text == "EXCLUDE USING gist (bookable_id WITH =, during WITH &&)"
+        assert text == "EXCLUDE USING gist (bookable_id WITH =, during WITH &&) WHERE ((kind <> 'pool'::text))"
 
     def test_every_version_of_an_appointment_leaves_an_event(self, migrated: str) -> None:
         """Whoever writes it."""
@@ -195,9 +195,12 @@ class TestByHand:
             "caller_id()",
             "care(uuid)",
             "current_organization()",
+            "full_times(uuid,integer,timestamp with time zone,timestamp with time zone,timestamp with time zone,uuid)",
             "has_role(uuid,text[])",
+            "keep_capacity()",
             "local_to_instant(timestamp without time zone,text)",
             "note_care()",
+            "note_participant()",
             "note_upkeep()",
             "own_patients(uuid)",
             "patient_cards(uuid)",
@@ -205,6 +208,7 @@ class TestByHand:
             "proxied_patients(uuid,text)",
             "record_appointment_event()",
             "search_key(text)",
+            "taking_part(uuid)",
             "search_patient_cards(text,real)",
             "seen_patients(uuid)",
             "sees_every_patient(uuid)",

@@ -45,6 +45,7 @@ WITH_OWNERS_RIGHTS = {
     "proxied_patients",
     "search_patient_cards",
     "seen_patients",
+    "taking_part",
 }
 """What the policies of sight are made of, and the cards of patients whom somebody does not see."""
 OF_THE_TRAIL = {"audit_backlog", "audit_gaps", "prepare_audit_months"}
@@ -102,6 +103,13 @@ def furnished(clinic: Clinic) -> Clinic:
     waits = {"patient_id": other["id"], "appointment_type_id": kind["id"]}
     assert clinic.admin.post("/waitlist", waits | {"from": day_after(7), "to": day_after(8)}).status_code == 201
     assert clinic.admin.post(f"/appointments/{freed['id']}/cancel", {"reason": "flu"}).status_code == 200
+    colleague, group = clinic.clinician(time_zone="UTC"), clinic.appointment_type(group_capacity=2)
+    there = {"clinician_id": colleague.id, "start": day_after(7, "15:00"), "end": day_after(7, "16:00")}
+    assert clinic.admin.post("/openings", there).status_code == 201
+    seat = clinic.booking(patient, doctor, group, day_after(7, "14:00"))
+    assert clinic.admin.post("/appointments", seat).status_code == 201
+    together = clinic.booking(patient, doctor, kind, day_after(7, "15:00"))
+    assert clinic.admin.post("/appointments", together | {"with_clinician_ids": [colleague.id]}).status_code == 201
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}

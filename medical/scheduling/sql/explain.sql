@@ -4,9 +4,9 @@ WITH
 kind AS MATERIALIZED (
     SELECT id, grid_minutes,
            CAST(:start AS timestamptz) AS starts,
-           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes) AS ends,
+           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS ends,
            CAST(:start AS timestamptz) - make_interval(mins => buffer_before_minutes) AS claims_from,
-           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes + buffer_after_minutes) AS claims_until
+           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes) + buffer_after_minutes) AS claims_until
     FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
 ),
 -- Windows that the visit touches, for visits of this type or not, and whether it starts on their grid.
@@ -57,6 +57,11 @@ claims AS (
     WHERE b.bookable_id = :clinician_id AND (b.expires_at IS NULL OR b.expires_at > :now)
       AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
       AND b.start_at > kind.claims_from - interval '36 hours'
+      -- A group that has a seat is not in its own way.
+      AND NOT EXISTS (
+          SELECT FROM group_session s
+          WHERE s.id = b.session_id AND s.appointment_type_id = kind.id AND s.start_at = kind.starts
+            AND s.end_at = kind.ends AND s.booked < s.capacity)
 )
 SELECT * FROM touched
 UNION ALL SELECT * FROM time_off

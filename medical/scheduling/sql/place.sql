@@ -4,9 +4,9 @@ WITH
 kind AS MATERIALIZED (
     SELECT id, horizon_days,
            CAST(:start AS timestamptz) AS starts,
-           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes) AS ends,
+           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS ends,
            CAST(:start AS timestamptz) - make_interval(mins => buffer_before_minutes) AS claims_from,
-           CAST(:start AS timestamptz) + make_interval(mins => duration_minutes + buffer_after_minutes) AS claims_until,
+           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes) + buffer_after_minutes) AS claims_until,
            needs_room, needs_device_kinds,
            :now + make_interval(mins => min_notice_minutes) AS earliest
     FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
@@ -20,11 +20,21 @@ chosen AS MATERIALIZED (
 )
 SELECT chosen.id AS clinician_id, kind.earliest, kind.ends, kind.claims_from, kind.claims_until,
        (kind.starts AT TIME ZONE chosen.time_zone)::date > chosen.last_day AS beyond_horizon,
+       -- Whoever else is to take part and is not there over the whole of it.
+       ARRAY(
+           SELECT other FROM unnest(CAST(:with_ids AS uuid[])) AS other
+           WHERE NOT EXISTS (
+               SELECT FROM open_window w JOIN users u ON u.id = w.clinician_id AND u.active
+               WHERE w.clinician_id = other AND w.location_id IS NOT DISTINCT FROM cover.location_id
+                 AND w.start_at < kind.ends AND w.end_at > kind.starts AND w.start_at > kind.starts - interval '26 hours'
+                 AND (w.appointment_type_ids IS NULL OR kind.id = ANY(w.appointment_type_ids))
+               HAVING range_agg(tstzrange(w.start_at, w.end_at)) @> tstzrange(kind.starts, kind.ends))
+       ) AS absent,
        cover.location_id, cover.time_zone, kind.starts AT TIME ZONE cover.time_zone AS local_start,
-       cover.room_id, cover.device_ids, cover.equipped, kind.needs_room
+       cover.room_id, cover.device_ids, cover.device_claims, cover.equipped, kind.needs_room
 FROM kind LEFT JOIN chosen ON true
 LEFT JOIN LATERAL (
-    SELECT place.*, room.id AS room_id, devices.ids AS device_ids,
+    SELECT place.*, room.id AS room_id, devices.ids AS device_ids, devices.claims AS device_claims,
            (room.id IS NOT NULL OR NOT kind.needs_room)
            AND cardinality(devices.ids) = cardinality(kind.needs_device_kinds) AS equipped
     -- The sites whose windows together cover the whole visit.
@@ -48,20 +58,18 @@ LEFT JOIN LATERAL (
               WHERE b.bookable_id = r.id AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
                 AND b.start_at > kind.claims_from - interval '36 hours'
                 AND (b.expires_at IS NULL OR b.expires_at > :now)
-                AND coalesce(b.appointment_id, b.hold_id) IS DISTINCT FROM CAST(:own_id AS uuid))
+                AND coalesce(b.appointment_id, b.hold_id, b.session_id) IS DISTINCT FROM CAST(:own_id AS uuid))
         ORDER BY r.id LIMIT 1
     ) AS room ON true
     -- And a device of each kind that it needs.
     CROSS JOIN LATERAL (
-        SELECT coalesce(array_agg(id), '{}') AS ids FROM (
-            SELECT DISTINCT ON (d.kind) d.id FROM device d
+        SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(array_agg(claim), '{}') AS claims FROM (
+            SELECT DISTINCT ON (d.kind) d.id, CASE WHEN d.capacity = 1 THEN 'device' ELSE 'pool' END AS claim
+            FROM device d
             WHERE d.kind = ANY(kind.needs_device_kinds) AND d.location_id = place.location_id
               AND NOT EXISTS (
-                  SELECT FROM allocation b
-                  WHERE b.bookable_id = d.id AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
-                    AND b.start_at > kind.claims_from - interval '36 hours'
-                    AND (b.expires_at IS NULL OR b.expires_at > :now)
-                    AND coalesce(b.appointment_id, b.hold_id) IS DISTINCT FROM CAST(:own_id AS uuid))
+                  SELECT FROM full_times(d.id, d.capacity, kind.claims_from, kind.claims_until, :now,
+                                         CAST(:own_id AS uuid)))
             ORDER BY d.kind, d.id
         ) AS one_of_each
     ) AS devices

@@ -3,8 +3,8 @@
 WITH
 -- The appointment type. What it needs beside the clinician: a room is called '', a device by its kind.
 kind AS MATERIALIZED (
-    SELECT id, grid_minutes, horizon_days,
-           make_interval(mins => duration_minutes) AS duration,
+    SELECT id, grid_minutes, horizon_days, group_capacity,
+           make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS duration,
            make_interval(mins => buffer_before_minutes) AS before,
            make_interval(mins => buffer_after_minutes) AS after,
            CASE WHEN needs_room THEN ARRAY[''] ELSE '{}' END || needs_device_kinds AS needs,
@@ -56,25 +56,46 @@ FROM kind LEFT JOIN LATERAL (
             CROSS JOIN LATERAL (
                 SELECT coalesce(range_agg(free.starts), '{}') AS starts
                 FROM (
-                    SELECT id FROM room WHERE need = '' AND location_id = site.location_id
+                    SELECT id, 1 AS capacity FROM room WHERE need = '' AND location_id = site.location_id
                     UNION ALL
-                    SELECT id FROM device WHERE kind = need AND location_id = site.location_id
+                    SELECT id, capacity FROM device WHERE kind = need AND location_id = site.location_id
                 ) AS thing
                 CROSS JOIN LATERAL (
                     SELECT tstzmultirange(tstzrange(span.lo, span.hi)) - coalesce(
                         range_agg(tstzrange(b.start_at - kind.duration - kind.after, b.end_at + kind.before, '()')),
                         '{}') AS starts
-                    FROM allocation b
-                    WHERE b.bookable_id = thing.id
-                      AND (b.expires_at IS NULL OR b.expires_at > :now)
-                      AND b.start_at < span.hi + kind.duration + kind.after AND b.end_at > span.lo - kind.before
-                      AND b.start_at > span.lo - kind.before - interval '36 hours'
+                    FROM full_times(thing.id, thing.capacity, span.lo - kind.before,
+                                    span.hi + kind.duration + kind.after, :now, NULL) AS b
                 ) AS free
             ) AS one
             WHERE CAST(:location_id AS uuid) IS NULL OR site.location_id = :location_id
             GROUP BY site.location_id
         ) AS per_site
     ) AS things
+    -- For each site, when all the other clinicians who are to take part are there and free.
+    CROSS JOIN LATERAL (
+        SELECT array_agg(location_id) AS location_ids, array_agg(during) AS during
+        FROM (
+            SELECT location_id, range_intersect_agg(during) AS during
+            FROM (
+                SELECT w.clinician_id, w.location_id, range_agg(tstzrange(w.start_at, w.end_at)) - coalesce(
+                    (SELECT range_agg(tstzrange(b.start_at - kind.after, b.end_at + kind.before))
+                     FROM allocation b
+                     WHERE b.bookable_id = w.clinician_id
+                       AND (b.expires_at IS NULL OR b.expires_at > :now)
+                       AND b.start_at < span.hi + kind.duration + kind.after AND b.end_at > span.lo - kind.before
+                       AND b.start_at > span.lo - kind.before - interval '36 hours'),
+                    '{}') AS during
+                FROM open_window w JOIN users u ON u.id = w.clinician_id AND u.active
+                WHERE w.clinician_id = ANY(CAST(:with_ids AS uuid[]))
+                  AND w.start_at < span.hi + kind.duration AND w.end_at > span.lo
+                  AND w.start_at > span.lo - interval '26 hours'
+                  AND (w.appointment_type_ids IS NULL OR kind.id = ANY(w.appointment_type_ids))
+                GROUP BY w.clinician_id, w.location_id
+            ) AS other
+            GROUP BY location_id HAVING count(*) = cardinality(CAST(:with_ids AS uuid[]))
+        ) AS per_site
+    ) AS others
     CROSS JOIN chosen
     -- Everything about one clinician is LATERAL to their row and read by index. A window may have begun
     -- 26 hours before, a claim (a day and its buffers) 36 hours before.
@@ -99,11 +120,12 @@ FROM kind LEFT JOIN LATERAL (
                    AND b.start_at < span.hi + kind.duration + kind.after AND b.end_at > span.lo - kind.before
                    AND b.start_at > span.lo - kind.before - interval '36 hours'),
                 '{}') AS during,
-                things.starts[array_position(things.location_ids, location_id)] AS starts
+                things.starts[array_position(things.location_ids, location_id)] AS starts,
+                others.during[array_position(others.location_ids, location_id)] AS together
             FROM opening GROUP BY location_id
         )
         -- The starts on the grid of each window that fit there, each once.
-        SELECT DISTINCT ON (starts) o.location_id, at.starts
+        (SELECT DISTINCT ON (starts) o.location_id, at.starts
         FROM opening o JOIN free f ON f.location_id IS NOT DISTINCT FROM o.location_id
         CROSS JOIN LATERAL generate_series(
             ceil(extract(epoch FROM greatest(span.lo, o.start_at) - o.grid_at) / (60 * kind.grid_minutes))::int,
@@ -113,7 +135,17 @@ FROM kind LEFT JOIN LATERAL (
         WHERE (at.starts AT TIME ZONE chosen.time_zone)::date <= chosen.last_day
           AND tstzrange(at.starts, at.starts + kind.duration) <@ f.during
           AND (kind.needs = '{}' OR at.starts <@ f.starts)
-        ORDER BY at.starts, o.location_id
+          AND (CAST(:with_ids AS uuid[]) = '{}' OR tstzrange(at.starts, at.starts + kind.duration) <@ f.together)
+        ORDER BY at.starts, o.location_id)
+        UNION ALL
+        -- Groups that have begun to fill, and have a seat.
+        SELECT location_id, start_at
+        FROM group_session
+        WHERE kind.group_capacity IS NOT NULL AND clinician_id = chosen.id AND appointment_type_id = kind.id
+          AND start_at >= span.lo AND start_at < span.hi AND end_at = start_at + kind.duration
+          AND booked > 0 AND booked < capacity AND CAST(:with_ids AS uuid[]) = '{}'
+          AND (start_at AT TIME ZONE chosen.time_zone)::date <= chosen.last_day
+          AND (CAST(:location_id AS uuid) IS NULL OR location_id = :location_id)
     ) AS slot
     WHERE CAST(:after AS timestamptz) IS NULL OR (slot.starts, chosen.id) > (:after, :after_clinician_id)
     ORDER BY span.lo, slot.starts, chosen.id
