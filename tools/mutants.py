@@ -29,8 +29,14 @@ GUARDS = {
     "permission": ["tests/system/test_access.py"],
     "step-up": ["tests/system/test_access.py"],
     "policy": ["tests/system/test_row_level_security.py", "tests/system", "tests/identity", "tests/people"],
-    "sight": [SUBJECTS, "tests/people", "tests/scheduling/test_routes.py"],
-    "ensure": [SUBJECTS, "tests/people", "tests/scheduling/test_routes.py", "tests/identity"],
+    "sight": [SUBJECTS, "tests/people", "tests/scheduling/test_routes.py", "tests/scheduling/test_lists.py"],
+    "ensure": [
+        SUBJECTS,
+        "tests/people",
+        "tests/scheduling/test_routes.py",
+        "tests/scheduling/test_lists.py",
+        "tests/identity",
+    ],
 }
 """Where the tests are that must miss a wall of each kind."""
 AT_ONCE = 2

@@ -58,6 +58,9 @@ class AppError(Exception):
         self.headers = headers or {}
         super().__init__(self.detail)
 
+    def complete(self) -> None:
+        """Look up what else is told; called once, when the refused transaction is over and holds no locks."""
+
     def document(self, request_id: str) -> bytes:
         """The JSON of the problem document."""
         problem = Problem(

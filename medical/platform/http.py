@@ -355,6 +355,7 @@ def _end_refused(declaration: Declaration, refusal: AppError) -> Answer | None:
         session.commit()
     else:
         session.rollback()
+    refusal.complete()
     intent: Intent | None = g.get("intent")
     first = None
     if intent and refusal.status == 409:

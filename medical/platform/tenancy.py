@@ -1,5 +1,6 @@
 """Row-level security of a tenant's table, as migrations set it up."""
 
+import sqlalchemy as sa
 from alembic import op
 
 from medical.platform.db import APP_ROLE
@@ -15,6 +16,18 @@ def guard(table: str, privileges: str) -> None:
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY organization ON {table} USING (organization_id = (SELECT current_organization()))")
+
+
+def same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:
+    """Foreign keys of a new table by column, which cannot point at another organisation's rows."""
+    return [
+        sa.ForeignKeyConstraint(
+            ["organization_id", column],
+            [f"{target}.organization_id", f"{target}.id"],
+            name=f"fk_{table}_{column}_{target}",
+        )
+        for column, target in columns.items()
+    ]
 
 
 def guard_sight(table: str, condition: str) -> None:

@@ -4,6 +4,7 @@ A refusal tells everything that stands in the way, and what is free next.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from medical.scheduling.claims import Claim
 from medical.scheduling.errors import HoldExpired, NotBookable, SlotTaken, TooSoon, refusal_for
 from medical.scheduling.models import Appointment, AppointmentParticipant, AppointmentType, Status
 from medical.scheduling.policy import Act
-from medical.scheduling.times import Take, Visit
+from medical.scheduling.times import Take, Visit, Wish
 
 
 def book(
@@ -43,21 +44,23 @@ def book(
 
     A type that needs approval is requested for now, and has its time nonetheless. ``hold_id`` names the
     caller's hold of the time; ``with_clinician_ids`` are others who take part. Raises ``NotFound``,
-    ``NotYourDiary``, ``InvalidRequest`` for a duration that the type has not, or ``NotBookable`` with every reason.
+    ``NotYourDiary``, ``InvalidRequest`` for what the type does not allow, or ``NotBookable`` with every reason.
     """
     patient = people.get_bookable_patient(actor, patient_id)
-    for one in [*([clinician_id] if clinician_id else []), *with_clinician_ids]:
+    for one in filter(None, (clinician_id, *with_clinician_ids)):
         policy.ensure_can_book(actor, patient.spoken_for, one)
     kind = service.get_appointment_type(appointment_type_id)
-    policy.ensure_duration(kind, duration_minutes)
+    policy.ensure_fits(kind, duration_minutes, with_clinician_ids)
+    if hold_id and kind.group_capacity:
+        raise HoldExpired  # seats of a group are not held
     appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
     appointment.with_clinician_ids = [*with_clinician_ids]
-    anyone = Visit(kind, patient.id, start, location_id, duration_minutes, with_clinician_ids)
+    wish = Wish(kind, start, location_id, duration_minutes, with_clinician_ids)
     if clinician_id is None:
         only = policy.only_choice(actor, patient.spoken_for)
-        _settle_with_anyone(appointment, anyone, specialty, [only] if only else None)
+        _settle_with_anyone(appointment, wish, specialty, [only] if only else None)
     else:
-        visit = anyone._replace(clinician_id=clinician_id)
+        visit = wish.of(clinician_id)
         take = _from_hold(actor, appointment, visit, hold_id) if hold_id else partial(claims.claim, appointment.id)
         _settle(appointment, visit, take, own_id=hold_id)
     return _added(appointment)
@@ -88,7 +91,7 @@ def overbook(
         reasons, appointment.overbooked = claims.claim_beside(appointment.id, wanted)
         return reasons
 
-    _settle(appointment, Visit(kind, clinician_id, start, location_id), take)
+    _settle(appointment, Wish(kind, start, location_id).of(clinician_id), take)
     appointment.status_reason = overbook_reason
     return _added(appointment)
 
@@ -105,7 +108,7 @@ def accept_offer(actor: Actor, entry_id: UUID) -> Appointment:
         kept = holds.use_offered(offer.hold_id)
         return claims.claim(appointment.id, wanted) if kept else [HoldExpired, *claims.busy(wanted)]
 
-    _settle(appointment, Visit(kind, offer.clinician_id, offer.start_at), take, own_id=offer.hold_id)
+    _settle(appointment, Wish(kind, offer.start_at).of(offer.clinician_id), take, own_id=offer.hold_id)
     return _added(appointment)
 
 
@@ -129,28 +132,21 @@ def reschedule(
     policy.outcome_of(Act.RESCHEDULE, appointment.status)
     kind = service.get_appointment_type(appointment.appointment_type_id)
     policy.is_late(actor, appointment.start_at, kind.cancellation_cutoff_minutes, clock.now())
-    old_start, old_clinician_id = appointment.start_at, appointment.clinician_id
-    new_clinician_id = clinician_id or old_clinician_id
-    if new_clinician_id != old_clinician_id:
+    old = times.visit_of(kind, appointment)
+    new = replace(old, start=start, clinician_id=clinician_id or old.clinician_id, location_id=location_id)
+    if new.clinician_id != old.clinician_id:
         patient = people.get_bookable_patient(actor, appointment.patient_id)
-        policy.ensure_can_book(actor, patient.spoken_for, new_clinician_id)
+        policy.ensure_can_book(actor, patient.spoken_for, new.clinician_id)
 
-    minutes = (appointment.end_at - appointment.start_at) // timedelta(minutes=1)
-    visit = Visit(kind, new_clinician_id, start, location_id, minutes, appointment.with_clinician_ids)
-    claims.lock({old_clinician_id, *visit.clinicians, appointment.patient_id})
-    _leave_group(appointment)
-    _settle(appointment, visit, partial(claims.move, appointment.id), own_id=appointment.id)
+    claims.lock({old.clinician_id, *new.clinicians, appointment.patient_id})
+    if appointment.session_id:
+        groups.leave(appointment.session_id)
+        claims.release(appointment.id)
+    _settle(appointment, new, partial(claims.move, appointment.id), own_id=appointment.id)
     appointment.status_reason, appointment.overbooked = reason, False
     service.flush(appointment)
-    waitlist.offer_freed(old_clinician_id, old_start)
+    waitlist.offer_freed(old.clinicians, old.start)
     return appointment
-
-
-def _leave_group(appointment: Appointment) -> None:
-    """Give the seat in a group free, and the patient's time; what is refused later rolls it back."""
-    if appointment.session_id:
-        groups.leave(appointment)
-        claims.release(appointment.id)
 
 
 def _new(actor: Actor, patient_id: UUID, kind: AppointmentType, *, reason: str | None, sensitive: bool) -> Appointment:
@@ -200,16 +196,12 @@ def _settle(appointment: Appointment, visit: Visit, take: Take, own_id: UUID | N
     """
     reasons = _attempt(appointment, visit, take, own_id)
     if reasons:
-        claims.release(appointment.id)
-        raise refusal_for(reasons, times.next_free(visit, appointment))
+        raise refusal_for(reasons, partial(times.next_free, visit, [visit.clinician_id], None, appointment))
 
 
 def _attempt(appointment: Appointment, visit: Visit, take: Take, own_id: UUID | None = None) -> list[type[NotBookable]]:
     """Give the appointment this time; what stands in the way, or nothing."""
-    if visit.kind.group_capacity:
-        place, reasons = groups.take_seat(visit, appointment)
-    else:
-        place, reasons = times.attempt(visit, appointment.patient_id, take, own_id=own_id)
+    place, reasons = groups.attempt(visit, appointment, take, own_id=own_id)
     reasons += limits.reached(visit.kind, appointment, visit.clinician_id, visit.start)
     if not reasons:
         _put(appointment, visit, place)
@@ -219,54 +211,52 @@ def _attempt(appointment: Appointment, visit: Visit, take: Take, own_id: UUID | 
 def _put(appointment: Appointment, visit: Visit, place: Any) -> None:
     """Set when, where and with whom."""
     appointment.clinician_id = visit.clinician_id
-    appointment.location_id = place.location_id
+    appointment.location_id, appointment.session_id = place.location_id, place.session_id
     appointment.start_at, appointment.end_at = visit.start, place.ends
     appointment.time_zone, appointment.local_start = place.time_zone, place.local_start
 
 
-def _settle_with_anyone(
-    appointment: Appointment, anyone: Visit, specialty: str | None, only: list[UUID] | None
-) -> None:
-    """Give the appointment the time of ``anyone`` with the fairest clinician who is free.
+def _settle_with_anyone(appointment: Appointment, wish: Wish, specialty: str | None, only: list[UUID] | None) -> None:
+    """Give the appointment the time of the wish with the fairest clinician who is free.
 
     Each is tried in a savepoint: who is not to be had is waited for no longer (its locks go too), so that
     two who try the same people in different orders do not wait for each other.
     """
     reasons: set[type[NotBookable]] = set()
-    free = _free_then(anyone, specialty, only)
-    for clinician_id in fairness.in_order(free, appointment.patient_id, anyone.start):
+    free = _free_then(wish, specialty, only)
+    for clinician_id in fairness.in_order(free, appointment.patient_id, wish.start):
         savepoint = db.session.begin_nested()
         take = partial(claims.claim, appointment.id)
-        against = _attempt(appointment, anyone._replace(clinician_id=clinician_id), take)
+        against = _attempt(appointment, wish.of(clinician_id), take)
         if not against:
             savepoint.commit()
             return
         savepoint.rollback()
         reasons |= set(against)
-    offered = times.next_free_of(anyone, only, specialty, appointment)
-    raise refusal_for([*(reasons or _against_anyone(anyone))], offered)
+    next_free = partial(times.next_free, wish, only, specialty, appointment)
+    raise refusal_for([*(reasons or _against_anyone(wish))], next_free)
 
 
-def _free_then(anyone: Visit, specialty: str | None, only: list[UUID] | None) -> list[UUID]:
+def _free_then(wish: Wish, specialty: str | None, only: list[UUID] | None) -> list[UUID]:
     """Who is offered at this very time."""
     found = slots.search(
-        appointment_type_id=anyone.kind.id,
-        start=anyone.start,
-        until=anyone.start + timedelta(minutes=1),
+        appointment_type_id=wish.kind.id,
+        start=wish.start,
+        until=wish.start + timedelta(minutes=1),
         clinician_ids=only,
         specialty=specialty,
-        location_id=anyone.location_id,
+        location_id=wish.location_id,
         now=clock.now(),
         limit=1000,
         after=None,
-        minutes=anyone.minutes,
-        with_ids=anyone.with_ids,
+        minutes=wish.minutes,
+        with_ids=wish.with_ids,
     )
-    return [slot.clinician_id for slot in found or () if slot.clinician_id not in anyone.with_ids]
+    return [slot.clinician_id for slot in found or () if slot.clinician_id not in wish.with_ids]
 
 
-def _against_anyone(anyone: Visit) -> list[type[NotBookable]]:
+def _against_anyone(wish: Wish) -> list[type[NotBookable]]:
     """Why nobody is offered at this time."""
-    if anyone.start < clock.now() + timedelta(minutes=anyone.kind.min_notice_minutes):
+    if wish.start < clock.now() + timedelta(minutes=wish.kind.min_notice_minutes):
         return [TooSoon]
     return [SlotTaken]

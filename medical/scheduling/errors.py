@@ -1,8 +1,7 @@
 """Why a booking or another act on a diary is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -47,11 +46,16 @@ class NotBookable(Conflict):
         detail: str | None = None,
         *,
         reasons: "Sequence[type[NotBookable]]" = (),
-        next_free: Sequence[FreeTime] = (),
+        next_free: Callable[[], Sequence[FreeTime]] | None = None,
     ) -> None:
         told = [Reason(one.code, one.detail) for one in reasons or [type(self)]]
-        members: dict[str, Any] = {"reasons": told, "next_free": list(next_free)}
-        super().__init__(detail, members=msgspec.to_builtins(members))
+        self._next_free = next_free
+        super().__init__(detail, members={"reasons": msgspec.to_builtins(told), "next_free": []})
+
+    def complete(self) -> None:
+        """Look up the next free times."""
+        if self._next_free:
+            self.members["next_free"] = msgspec.to_builtins(self._next_free())
 
 
 class HoldExpired(NotBookable):
@@ -147,8 +151,10 @@ IN_ORDER = (
 """The reasons in the order in which they are told; the first gives the code."""
 
 
-def refusal_for(reasons: Sequence[type[NotBookable]], next_free: Sequence[FreeTime]) -> NotBookable:
-    """The refusal that tells all the reasons."""
+def refusal_for(
+    reasons: Sequence[type[NotBookable]], next_free: Callable[[], Sequence[FreeTime]] | None = None
+) -> NotBookable:
+    """The refusal that tells all the reasons; free times are looked up once the refused transaction is over."""
     told = sorted(set(reasons), key=IN_ORDER.index)
     return told[0](reasons=told, next_free=next_free)
 

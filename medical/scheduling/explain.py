@@ -69,7 +69,8 @@ def explain(
 ) -> Explanation:
     """Why a time is, or is not, offered; the appointment in the way is named to who may see it.
 
-    Raises ``NotFound`` for a type or clinician that is not there, and ``NotYourDiary``.
+    Raises ``NotFound`` for a type or clinician that is not there, ``NotYourDiary``, and ``InvalidRequest`` for a
+    duration that the type has not.
     """
     if policy.bookable_by(actor) not in (None, clinician_id):
         raise NotYourDiary
@@ -81,7 +82,7 @@ def explain(
         "minutes": duration_minutes,
     }
     if duration_minutes:
-        policy.ensure_duration(service.get_appointment_type(appointment_type_id), duration_minutes)
+        policy.ensure_fits(service.get_appointment_type(appointment_type_id), duration_minutes)
     now = clock.now()
     place = slots.place(**asked, now=now)  # type: ignore[arg-type]  # the values of different types
     if place is None or place.clinician_id is None:

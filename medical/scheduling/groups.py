@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -14,24 +14,47 @@ from medical.scheduling import claims, times
 from medical.scheduling.claims import Claim
 from medical.scheduling.errors import GroupFull, NotBookable, OutsideAvailability, SlotTaken
 from medical.scheduling.models import Appointment, GroupSession
-from medical.scheduling.times import Visit
+from medical.scheduling.times import Take, Visit
 
 
 class Place(NamedTuple):
-    """Where a group meets, until when, and by which clock."""
+    """Where an appointment is, until when, by which clock, and of which group."""
 
     location_id: UUID | None
     ends: datetime
-    time_zone: str
-    local_start: datetime
+    time_zone: str | None
+    local_start: datetime | None
+    session_id: UUID | None = None
 
 
-def take_seat(visit: Visit, appointment: Appointment) -> tuple[Any, list[type[NotBookable]]]:
-    """Give the appointment a seat at this time: where it is, and what stands in the way, or nothing.
+def attempt(
+    visit: Visit, appointment: Appointment, take: Take, *, own_id: UUID | None = None, whatever_hours: bool = False
+) -> tuple[Place, list[type[NotBookable]]]:
+    """Take this time for the appointment, or a seat in the group that meets then.
 
-    The first to come claims the time of the clinician, and of what the group needs.
+    Where it is, and what stands in the way, or nothing. See ``times.attempt``.
     """
-    claims.lock([*visit.clinicians, appointment.patient_id])
+    if visit.kind.group_capacity:
+        return _take_seat(visit, appointment, visit.kind.group_capacity)
+    found, reasons = times.attempt(visit, appointment.patient_id, take, own_id=own_id, whatever_hours=whatever_hours)
+    return Place(found.location_id, found.ends, found.time_zone, found.local_start), reasons
+
+
+def leave(session_id: UUID) -> None:
+    """Give a seat free; the last to leave gives the group's time free. The caller has the locks."""
+    left = (
+        update(GroupSession)
+        .where(GroupSession.id == session_id)
+        .values(booked=GroupSession.booked - 1)
+        .returning(GroupSession.booked)
+    )
+    if db.session.scalar(left) == 0:
+        claims.release_session(session_id)
+
+
+def _take_seat(visit: Visit, appointment: Appointment, capacity: int) -> tuple[Place, list[type[NotBookable]]]:
+    """The first to come claims the time of the clinician, and of what the group needs."""
+    claims.lock([visit.clinician_id, appointment.patient_id])
     session = db.session.scalars(
         select(GroupSession)
         .where(
@@ -42,35 +65,14 @@ def take_seat(visit: Visit, appointment: Appointment) -> tuple[Any, list[type[No
         .with_for_update()
     ).first()
     if session and session.booked:
-        place, reasons = _join(visit, appointment, session)
-    else:
-        session = session or GroupSession(
-            id=new_id(), clinician_id=visit.clinician_id, appointment_type_id=visit.kind.id, start_at=visit.start
-        )
-        place, reasons = _open(visit, appointment, session)
-    if not reasons:
-        session.booked += 1
-        db.session.flush()
-        appointment.session_id = session.id
-    return place, reasons
-
-
-def leave(appointment: Appointment) -> None:
-    """Give the appointment's seat free; the last to leave gives the group's time free. The caller has the locks."""
-    if appointment.session_id is None:
-        return
-    left = (
-        update(GroupSession)
-        .where(GroupSession.id == appointment.session_id)
-        .values(booked=GroupSession.booked - 1)
-        .returning(GroupSession.booked)
+        return _join(visit, appointment, session)
+    session = session or GroupSession(
+        id=new_id(), clinician_id=visit.clinician_id, appointment_type_id=visit.kind.id, start_at=visit.start
     )
-    if db.session.scalar(left) == 0:
-        claims.release_session(appointment.session_id)
-    appointment.session_id = None
+    return _open(visit, appointment, session, capacity)
 
 
-def _join(visit: Visit, appointment: Appointment, session: GroupSession) -> tuple[Any, list[type[NotBookable]]]:
+def _join(visit: Visit, appointment: Appointment, session: GroupSession) -> tuple[Place, list[type[NotBookable]]]:
     """A group that meets, meets: whatever became of the clinician's hours."""
     hours = times.against_hours(visit, times.find_place(visit))
     reasons = [reason for reason in hours if reason is not OutsideAvailability]
@@ -80,23 +82,27 @@ def _join(visit: Visit, appointment: Appointment, session: GroupSession) -> tupl
         reasons.append(GroupFull)
     wanted = [Claim(appointment.patient_id, "patient", visit.start, visit.end)]
     reasons += claims.busy(wanted) if reasons else claims.claim(appointment.id, wanted)
+    if not reasons:
+        session.booked += 1
+        db.session.flush()
     local_start = visit.start.astimezone(ZoneInfo(session.time_zone)).replace(tzinfo=None)
-    return Place(session.location_id, session.end_at, session.time_zone, local_start), reasons
+    return Place(session.location_id, session.end_at, session.time_zone, local_start, session.id), reasons
 
 
-def _open(visit: Visit, appointment: Appointment, session: GroupSession) -> tuple[Any, list[type[NotBookable]]]:
+def _open(
+    visit: Visit, appointment: Appointment, session: GroupSession, capacity: int
+) -> tuple[Place, list[type[NotBookable]]]:
     """The first seat of a group."""
 
     def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
-        session.end_at, session.capacity, session.booked = visit.end, visit.kind.group_capacity or 0, 0
-        session.time_zone, session.location_id = "UTC", None
-        db.session.add(session)
-        db.session.flush()
         own = [claim for claim in wanted if claim.kind == "patient"]
         shared = [claim for claim in wanted if claim.kind != "patient"]
         return claims.claim_for_session(session.id, shared) + claims.claim(appointment.id, own)
 
     place, reasons = times.attempt(visit, appointment.patient_id, take, own_id=session.id)
     if not reasons:
-        session.time_zone, session.location_id = place.time_zone, place.location_id
-    return place, reasons
+        session.location_id, session.time_zone, session.end_at = place.location_id, place.time_zone, place.ends
+        session.capacity, session.booked = capacity, 1
+        db.session.add(session)
+        db.session.flush()
+    return Place(place.location_id, place.ends, place.time_zone, place.local_start, session.id), reasons

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import delete, text
@@ -16,7 +17,7 @@ from medical.scheduling import claims, policy, service, times
 from medical.scheduling.claims import Claim
 from medical.scheduling.errors import NoHoldInGroups, NotBookable, TooManyHolds, refusal_for
 from medical.scheduling.models import Hold
-from medical.scheduling.times import Take, Visit
+from medical.scheduling.times import Take, Visit, Wish
 
 LIFETIME = timedelta(minutes=5)
 MOST = 5
@@ -52,11 +53,11 @@ def place(
     """
     policy.ensure_can_hold(actor, clinician_id)
     kind = service.get_appointment_type(appointment_type_id)
-    policy.ensure_duration(kind, duration_minutes)
+    policy.ensure_fits(kind, duration_minutes)
     if kind.group_capacity:
         raise NoHoldInGroups
     _ensure_few(actor)
-    visit = Visit(kind, clinician_id, start, minutes=duration_minutes)
+    visit = Wish(kind, start, minutes=duration_minutes).of(clinician_id)
     hold = Hold(
         id=new_id(),
         clinician_id=clinician_id,
@@ -68,7 +69,7 @@ def place(
     )
     _, reasons = times.attempt(visit, None, taking(hold))
     if reasons:
-        raise refusal_for(reasons, times.next_free(visit, None))
+        raise refusal_for(reasons, partial(times.next_free, visit, [clinician_id], None, None))
     sweep()
     audit.touch("hold", hold.id)
     return hold

@@ -1,6 +1,5 @@
 """What becomes of an appointment once it has a time: the moves of the table of states."""
 
-from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -15,7 +14,6 @@ from medical.scheduling import claims, groups, policy, service, times, waitlist
 from medical.scheduling.errors import refusal_for
 from medical.scheduling.models import Appointment, Status
 from medical.scheduling.policy import Act
-from medical.scheduling.times import Visit
 
 DRAW = text(
     """
@@ -49,22 +47,26 @@ def change(
     elif act is Act.REINSTATE:
         _take_again(appointment)
     appointment.status, appointment.status_reason = to, reason
-    service.flush(appointment)
     if to in policy.RELEASING:
         _give_free(appointment)
+    else:
         service.flush(appointment)
     return appointment
 
 
 def _give_free(appointment: Appointment) -> None:
-    """Release the time, and offer it to who waits for one.
+    """Write that it is off, release the time, and offer it to who waits for one.
 
-    The lock comes first: who waits for the time under it waits for this transaction too.
+    The lock comes before the release: who waits for the time under it waits for this transaction too.
     """
-    claims.lock([appointment.clinician_id, *appointment.with_clinician_ids, appointment.patient_id])
-    groups.leave(appointment)
+    clinician_ids = [appointment.clinician_id, *appointment.with_clinician_ids]
+    session_id, appointment.session_id = appointment.session_id, None
+    service.flush(appointment)
+    claims.lock([*clinician_ids, appointment.patient_id])
+    if session_id:
+        groups.leave(session_id)
     claims.release(appointment.id)
-    waitlist.offer_freed(appointment.clinician_id, appointment.start_at)
+    waitlist.offer_freed(clinician_ids, appointment.start_at)
 
 
 def _draw(appointment: Appointment) -> int:
@@ -81,20 +83,10 @@ def _draw(appointment: Appointment) -> int:
 def _take_again(appointment: Appointment) -> None:
     """Claim the time that was given free; raises ``NotBookable`` when somebody else has it by now."""
     kind = service.get_appointment_type(appointment.appointment_type_id)
-    minutes = (appointment.end_at - appointment.start_at) // timedelta(minutes=1)
-    visit = Visit(
-        kind,
-        appointment.clinician_id,
-        appointment.start_at,
-        appointment.location_id,
-        minutes,
-        appointment.with_clinician_ids,
+    place, reasons = groups.attempt(
+        times.visit_of(kind, appointment), appointment, partial(claims.claim, appointment.id), whatever_hours=True
     )
-    if kind.group_capacity:
-        _, reasons = groups.take_seat(visit, appointment)
-    else:
-        take = partial(claims.claim, appointment.id)
-        _, reasons = times.attempt(visit, appointment.patient_id, take, whatever_hours=True)
     if reasons:
-        raise refusal_for(reasons, [])
+        raise refusal_for(reasons)
     appointment.cancelled_late, appointment.queue_number, appointment.overbooked = False, None, False
+    appointment.session_id = place.session_id

@@ -329,7 +329,7 @@ class Allocation(Owned, Base):
     __table_args__ = (
         same_organization("allocation", "appointment_id", "appointment", deferrable=True, initially="DEFERRED"),
         same_organization("allocation", "hold_id", "hold", ondelete="CASCADE"),
-        same_organization("allocation", "session_id", "group_session"),
+        same_organization("allocation", "session_id", "group_session", deferrable=True, initially="DEFERRED"),
         ExcludeConstraint(
             ("bookable_id", "="),
             ("during", "&&"),

@@ -94,7 +94,7 @@ def _refresh(exception: AvailabilityException) -> None:
 
 def _affected(actor: Actor, time_off: AvailabilityException) -> Affected:
     hit = (
-        Appointment.clinician_id == time_off.clinician_id,
+        queries.of_clinician(time_off.clinician_id),
         Appointment.status.in_(HOLDING),
         Appointment.start_at < time_off.end_at,
         Appointment.start_at > time_off.start_at - LONGEST_VISIT,

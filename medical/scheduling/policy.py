@@ -1,5 +1,6 @@
 """Who may act on which diary, and which moves an appointment can make."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -65,10 +66,15 @@ def outcome_of(act: Act, status: str) -> Status:
     return to
 
 
-def ensure_duration(kind: AppointmentType, minutes: int | None) -> None:
-    """Raise ``InvalidRequest`` unless a visit of this type may last so long; None is as long as usual."""
+def ensure_fits(kind: AppointmentType, minutes: int | None, with_ids: Sequence[UUID] = ()) -> None:
+    """Raise ``InvalidRequest`` unless a visit of this type may last so long, None being as usual, with others there."""
+    problems = []
     if minutes not in (None, kind.duration_minutes, *kind.other_durations_minutes):
-        raise InvalidRequest([FieldProblem("/duration_minutes", "is not a duration of this type of appointment")])
+        problems.append(FieldProblem("/duration_minutes", "is not a duration of this type of appointment"))
+    if kind.group_capacity and with_ids:
+        problems.append(FieldProblem("/with_clinician_ids", "a group has one clinician"))
+    if problems:
+        raise InvalidRequest(problems)
 
 
 def ensure_timely(act: Act, start: datetime, zone: str, now: datetime) -> None:

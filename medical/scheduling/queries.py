@@ -30,6 +30,12 @@ OTHERS = func.coalesce(
 """The other clinicians who take part in an appointment."""
 
 
+def of_clinician(clinician_id: UUID) -> ColumnElement[bool]:
+    """Whether a clinician takes part in an appointment."""
+    also = select(AppointmentParticipant.appointment_id).where(AppointmentParticipant.clinician_id == clinician_id)
+    return or_(Appointment.clinician_id == clinician_id, Appointment.id.in_(also))
+
+
 def visible_appointments(actor: Actor) -> Select[Appointment]:
     """The appointments this actor may see: the desk all, clinicians those they take part in, patients their own and
     those of whom they act for, but for sensitive ones.
@@ -72,8 +78,9 @@ def list_appointments(
 ) -> Sequence[Appointment]:
     """Visible appointments that start in [start, until), by start and id, one more than ``limit`` if more follow."""
     query = visible_appointments(actor).order_by(Appointment.start_at, Appointment.id).limit(limit + 1)
+    if clinician_id:
+        query = query.where(of_clinician(clinician_id))
     equal = {
-        Appointment.clinician_id: clinician_id,
         Appointment.patient_id: patient_id,
         Appointment.location_id: location_id,
     }

@@ -1,6 +1,6 @@
 """Wire shapes of appointment types, availabilities, slots and appointments."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,27 +19,20 @@ Minutes = Annotated[int, Meta(ge=1, le=1440)]
 Buffer = Annotated[int, Meta(ge=0, le=240)]
 
 
-def _kinds_problem(kinds: list[str]) -> str | None:
-    return "names a kind twice" if len(set(kinds)) < len(kinds) else None
+def distinct(what: str) -> dict[str, Callable[[list[Any]], str | None]]:
+    """The check that a list names nothing twice; ``what`` it names."""
+    return {"check": lambda values: f"names {what} twice" if len(set(values)) < len(values) else None}
 
 
-DeviceKinds = Annotated[list[DeviceKind], Meta(max_length=5, extra={"check": _kinds_problem})]
+DeviceKinds = Annotated[list[DeviceKind], Meta(max_length=5, extra=distinct("a kind"))]
 
 
-def _durations_problem(durations: list[int]) -> str | None:
-    return "names a duration twice" if len(set(durations)) < len(durations) else None
-
-
-Durations = Annotated[list[Minutes], Meta(max_length=10, extra={"check": _durations_problem})]
-
-
-def _repetition_problem(weekdays: list[int]) -> str | None:
-    return "names a day twice" if len(set(weekdays)) < len(weekdays) else None
+Durations = Annotated[list[Minutes], Meta(max_length=10, extra=distinct("a duration"))]
 
 
 Weekdays = Annotated[
     list[Annotated[int, Meta(ge=1, le=7)]],
-    Meta(min_length=1, max_length=7, description="Monday is 1.", extra={"check": _repetition_problem}),
+    Meta(min_length=1, max_length=7, description="Monday is 1.", extra=distinct("a day")),
 ]
 LocalTime = Annotated[
     str,
@@ -229,7 +222,7 @@ class AvailabilityOut(Output, frozen=True, kw_only=True):
         return cls(**values)
 
 
-OTHERS = 5
+MOST_OTHERS = 5
 """So many clinicians take part in a visit beside the one whose it is."""
 
 
@@ -246,7 +239,7 @@ class SlotQuery(PageQuery, frozen=True, kw_only=True):
     specialty: Text | None = None
     location_id: UUID | None = None
     duration_minutes: Minutes | None = None
-    with_clinician_id: Annotated[list[UUID], Meta(max_length=OTHERS)] | None = None
+    with_clinician_id: Annotated[list[UUID], Meta(max_length=MOST_OTHERS)] | None = None
 
     def problems(self) -> Iterator[FieldProblem]:
         """What is wrong between fields that are right by themselves."""
@@ -270,11 +263,7 @@ def _minute_problem(instant: datetime) -> str | None:
 Minute = Annotated[Instant, Meta(extra={"check": _minute_problem})]
 
 
-def _twice_problem(ids: list[UUID]) -> str | None:
-    return "names somebody twice" if len(set(ids)) < len(ids) else None
-
-
-WithClinicians = Annotated[list[UUID], Meta(max_length=OTHERS, extra={"check": _twice_problem})]
+WithClinicians = Annotated[list[UUID], Meta(max_length=MOST_OTHERS, extra=distinct("somebody"))]
 
 
 class BookAppointment(Input, frozen=True, kw_only=True):

@@ -145,10 +145,10 @@ def search_slots(
 ) -> Sequence[slots.Slot]:
     """Times that the actor may book, by start and clinician.
 
-    Raises ``NotFound`` without such a type, and ``InvalidRequest`` for a duration that it has not.
+    Raises ``NotFound`` without such a type, and ``InvalidRequest`` for what it does not allow.
     """
-    if duration_minutes:
-        policy.ensure_duration(get_appointment_type(appointment_type_id), duration_minutes)
+    if duration_minutes or with_clinician_ids:
+        policy.ensure_fits(get_appointment_type(appointment_type_id), duration_minutes, with_clinician_ids or ())
     if only := policy.bookable_by(actor):
         clinician_ids = [only] if clinician_ids is None or only in clinician_ids else []
     found = slots.search(

@@ -1,8 +1,9 @@
 """How a time is taken: what the type and the hours say of it, who has it, and which times are free instead."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from medical.platform import clock
@@ -34,11 +35,11 @@ LOOKED_THROUGH = 40
 OFFERED_WITHIN = timedelta(days=14)
 
 
-class Visit(NamedTuple):
-    """A time that is asked for: what, with whom, when, and if that matters where, how long and who else takes part."""
+@dataclass(frozen=True)
+class Wish:
+    """A time that is asked for: what, when, and if that matters where, how long and who takes part whoever's it is."""
 
     kind: AppointmentType
-    clinician_id: UUID
     start: datetime
     location_id: UUID | None = None
     minutes: int | None = None
@@ -49,10 +50,33 @@ class Visit(NamedTuple):
         """When it ends."""
         return self.start + timedelta(minutes=self.minutes or self.kind.duration_minutes)
 
+    def of(self, clinician_id: UUID) -> "Visit":
+        """The same, with this clinician."""
+        return Visit(self.kind, self.start, self.location_id, self.minutes, self.with_ids, clinician_id=clinician_id)
+
+
+@dataclass(frozen=True)
+class Visit(Wish):
+    """A wish for a certain clinician."""
+
+    clinician_id: UUID = field(kw_only=True)
+
     @property
     def clinicians(self) -> list[UUID]:
         """All who take part."""
         return [self.clinician_id, *self.with_ids]
+
+
+def visit_of(kind: AppointmentType, appointment: Appointment) -> Visit:
+    """The time that an appointment has."""
+    return Visit(
+        kind,
+        appointment.start_at,
+        appointment.location_id,
+        (appointment.end_at - appointment.start_at) // timedelta(minutes=1),
+        appointment.with_clinician_ids,
+        clinician_id=appointment.clinician_id,
+    )
 
 
 def find_place(visit: Visit, own_id: UUID | None = None) -> Any:
@@ -137,32 +161,27 @@ def _take_with_things(claimed: Sequence[Claim], take: Take) -> list[type[NotBook
     return reasons
 
 
-def next_free(visit: Visit, appointment: Appointment | None) -> Sequence[FreeTime]:
-    """The next times from the visit's start on at which the same would work, a few at most."""
-    return next_free_of(visit, [visit.clinician_id], None, appointment)
-
-
-def next_free_of(
-    visit: Visit, clinician_ids: list[UUID] | None, specialty: str | None, appointment: Appointment | None
+def next_free(
+    wish: Wish, clinician_ids: Sequence[UUID] | None, specialty: str | None, appointment: Appointment | None
 ) -> Sequence[FreeTime]:
-    """The same, with any of these clinicians, or of a specialty."""
-    kind, begin = visit.kind, max(visit.start, clock.now())
+    """The next times from the wish's start on at which the same would work, a few at most."""
+    begin = max(wish.start, clock.now())
     found = slots.search(
-        appointment_type_id=kind.id,
+        appointment_type_id=wish.kind.id,
         start=begin,
         until=begin + OFFERED_WITHIN,
         clinician_ids=clinician_ids,
         specialty=specialty,
-        location_id=visit.location_id,
+        location_id=wish.location_id,
         now=clock.now(),
         limit=LOOKED_THROUGH,
         after=None,
-        minutes=visit.minutes,
-        with_ids=visit.with_ids,
+        minutes=wish.minutes,
+        with_ids=wish.with_ids,
     )
     free = [FreeTime(slot.clinician_id, slot.location_id, slot.start, slot.end) for slot in found or ()]
     if appointment and free:
-        free = _suitable(kind, free, appointment)
+        free = _suitable(wish.kind, free, appointment)
     return free[:OFFERED]
 
 

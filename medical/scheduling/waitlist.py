@@ -3,7 +3,7 @@
 The offered time is held, so nobody else gets it meanwhile. Declined or expired, it is offered to the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from medical.scheduling.claims import Claim
 from medical.scheduling.errors import AlreadyWaiting, NoHoldInGroups, NotWaiting, OfferExpired
 from medical.scheduling.models import Appointment, Hold
 from medical.scheduling.permissions import DESK
-from medical.scheduling.times import Visit
+from medical.scheduling.times import Wish
 from medical.scheduling.waitlist_models import Reply, Waiting, WaitlistEntry, WaitlistOffer
 
 DEADLINE = timedelta(hours=2)
@@ -161,18 +161,19 @@ def pass_on_lapsed() -> bool:
     return True
 
 
-def offer_freed(clinician_id: UUID, start: datetime) -> None:
-    """Offer a time that just became free to whoever has waited longest for such a one, if anybody has.
+def offer_freed(clinician_ids: Iterable[UUID], start: datetime) -> None:
+    """Offer each of these clinicians' time, which just became free, to whoever has waited longest for such a one.
 
-    The caller has the lock on the clinician's time since before it freed it.
+    The caller has the locks on their time since before it freed it.
     """
     if start <= clock.now():
         return
     with unattended():
-        fitting = {"clinician_id": clinician_id, "start": start, "tried": TRIED, "now": clock.now()}
-        for entry_id in db.session.scalars(FITTING, fitting).all():
-            if _offer(db.session.get_one(WaitlistEntry, entry_id), clinician_id, start):
-                break
+        for clinician_id in clinician_ids:
+            fitting = {"clinician_id": clinician_id, "start": start, "tried": TRIED, "now": clock.now()}
+            for entry_id in db.session.scalars(FITTING, fitting).all():
+                if _offer(db.session.get_one(WaitlistEntry, entry_id), clinician_id, start):
+                    break
 
 
 def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
@@ -197,7 +198,7 @@ def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:
         expires_at=min(now + DEADLINE, start),
     )
     try:
-        _, reasons = times.attempt(Visit(kind, clinician_id, start), None, holds.taking(hold))
+        _, reasons = times.attempt(Wish(kind, start).of(clinician_id), None, holds.taking(hold))
     except NotFound:
         return False  # the clinician works here no more
     if reasons:
@@ -233,7 +234,7 @@ def _pass_on(offer: WaitlistOffer, reply: Reply) -> None:
     offer.reply = reply
     db.session.flush()
     db.session.execute(delete(Hold).where(Hold.id == offer.hold_id))
-    offer_freed(offer.clinician_id, offer.start_at)
+    offer_freed([offer.clinician_id], offer.start_at)
 
 
 def _ensure_offered(entry: WaitlistEntry) -> WaitlistOffer:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard, guard_columns, guard_function, guard_sight
+from medical.platform.tenancy import guard, guard_columns, guard_function, guard_sight, same_organization
 
 revision = "0006"
 down_revision = "0005"
@@ -263,7 +263,7 @@ def _make_relationship() -> None:
         sa.CheckConstraint("origin IN ('assignment', 'referral')", name=op.f("ck_care_relationship_origin")),
         sa.CheckConstraint("ends_at > starts_at", name=op.f("ck_care_relationship_times")),
         sa.CheckConstraint("created_by <> user_id", name=op.f("ck_care_relationship_not_to_oneself")),
-        *_same_organization("care_relationship", patient_id="patient", user_id="users"),
+        *same_organization("care_relationship", patient_id="patient", user_id="users"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_care_relationship_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_care_relationship"),
     )
@@ -308,20 +308,9 @@ def _make_break_glass() -> None:
             using="gist",
             name="ex_break_glass_grant_user_id_patient_id_during",
         ),
-        *_same_organization("break_glass_grant", patient_id="patient", user_id="users"),
+        *same_organization("break_glass_grant", patient_id="patient", user_id="users"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_break_glass_grant_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_break_glass_grant"),
     )
     op.create_index("ix_break_glass_grant_starts_at", "break_glass_grant", ["organization_id", "starts_at"])
     guard("break_glass_grant", "SELECT, INSERT, UPDATE (reviewed_at, reviewed_by, outcome, comment)")
-
-
-def _same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:
-    return [
-        sa.ForeignKeyConstraint(
-            ["organization_id", column],
-            [f"{target}.organization_id", f"{target}.id"],
-            name=f"fk_{table}_{column}_{target}",
-        )
-        for column, target in columns.items()
-    ]

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard
+from medical.platform.tenancy import guard, same_organization
 
 revision = "0008"
 down_revision = "0007"
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.CheckConstraint("(secret_digest IS NULL) <> (jwks IS NULL)", name=op.f("ck_service_client_secret_or_keys")),
-        *_same_organization("service_client", id="users", created_by="users"),
+        *same_organization("service_client", id="users", created_by="users"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_service_client_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_service_client"),
         sa.UniqueConstraint("organization_id", "id", name="uq_service_client_organization_id_id"),
@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("client_id", sa.Uuid(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False, comment="SHA-256 of the jti"),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        *_same_organization("client_assertion", client_id="service_client"),
+        *same_organization("client_assertion", client_id="service_client"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_client_assertion_organization_id"),
         sa.PrimaryKeyConstraint("client_id", "digest", name="pk_client_assertion"),
     )
@@ -54,14 +54,3 @@ def downgrade() -> None:
     """Remove the tables: every client is gone; its account stays, and cannot sign in."""
     op.drop_table("client_assertion")
     op.drop_table("service_client")
-
-
-def _same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:
-    return [
-        sa.ForeignKeyConstraint(
-            ["organization_id", column],
-            [f"{target}.organization_id", f"{target}.id"],
-            name=f"fk_{table}_{column}_{target}",
-        )
-        for column, target in columns.items()
-    ]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard, guard_sight
+from medical.platform.tenancy import guard, guard_sight, same_organization
 
 revision = "0012"
 down_revision = "0011"
@@ -69,7 +69,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("last_number >= 1", name=op.f("ck_queue_day_last_number")),
-        *_same_organization("queue_day", location_id="location"),
+        *same_organization("queue_day", location_id="location"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_queue_day_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_queue_day"),
         sa.UniqueConstraint(
@@ -93,7 +93,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("end_at > start_at", name=op.f("ck_hold_times")),
-        *_same_organization("hold", clinician_id="clinician", appointment_type_id="appointment_type"),
+        *same_organization("hold", clinician_id="clinician", appointment_type_id="appointment_type"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_hold_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_hold"),
         sa.UniqueConstraint("organization_id", "id", name="uq_hold_organization_id_id"),
@@ -227,7 +227,7 @@ def _make_waitlist() -> None:
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("starts_before > starts_from", name=op.f("ck_waitlist_entry_times")),
         sa.CheckConstraint("status IN ('waiting', 'booked', 'withdrawn')", name=op.f("ck_waitlist_entry_status")),
-        *_same_organization("waitlist_entry", patient_id="patient", appointment_type_id="appointment_type"),
+        *same_organization("waitlist_entry", patient_id="patient", appointment_type_id="appointment_type"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_waitlist_entry_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_waitlist_entry"),
         sa.UniqueConstraint("organization_id", "id", name="uq_waitlist_entry_organization_id_id"),
@@ -260,7 +260,7 @@ def _make_waitlist() -> None:
         sa.CheckConstraint(
             "reply IN ('open', 'accepted', 'declined', 'expired')", name=op.f("ck_waitlist_offer_reply")
         ),
-        *_same_organization("waitlist_offer", entry_id="waitlist_entry", clinician_id="clinician"),
+        *same_organization("waitlist_offer", entry_id="waitlist_entry", clinician_id="clinician"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_waitlist_offer_organization_id"),
         sa.PrimaryKeyConstraint("id", name="pk_waitlist_offer"),
     )
@@ -270,14 +270,3 @@ def _make_waitlist() -> None:
     op.create_index("ix_waitlist_offer_expires_at", "waitlist_offer", ["organization_id", "expires_at"], **open_only)
     guard("waitlist_offer", "SELECT, INSERT, UPDATE (reply)")
     guard_sight("waitlist_offer", "EXISTS (SELECT FROM waitlist_entry e WHERE e.id = entry_id)")
-
-
-def _same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:
-    return [
-        sa.ForeignKeyConstraint(
-            ["organization_id", column],
-            [f"{target}.organization_id", f"{target}.id"],
-            name=f"fk_{table}_{column}_{target}",
-        )
-        for column, target in columns.items()
-    ]

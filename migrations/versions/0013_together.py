@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from medical.platform.tenancy import guard, guard_function, guard_sight
+from medical.platform.tenancy import guard, guard_function, guard_sight, same_organization
 
 revision = "0013"
 down_revision = "0012"
@@ -209,7 +209,7 @@ def _make_group_session() -> None:
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("end_at > start_at", name=op.f("ck_group_session_times")),
         sa.CheckConstraint("booked BETWEEN 0 AND capacity", name=op.f("ck_group_session_booked")),
-        *_same_organization(
+        *same_organization(
             "group_session",
             clinician_id="clinician",
             appointment_type_id="appointment_type",
@@ -245,6 +245,8 @@ def _add_to_allocation() -> None:
         "group_session",
         ["organization_id", "session_id"],
         ["organization_id", "id"],
+        deferrable=True,
+        initially="DEFERRED",
     )
     op.create_index("ix_allocation_session_id", "allocation", ["session_id"])
     _remake_claims(MORE_KINDS, "WHERE (kind <> 'pool')", "num_nonnulls(appointment_id, hold_id, session_id) = 1")
@@ -273,7 +275,7 @@ def _make_participants() -> None:
             nullable=True,
             comment="since when it gives them sight of the patient; null: they booked it themselves",
         ),
-        *_same_organization("appointment_participant", appointment_id="appointment", clinician_id="clinician"),
+        *same_organization("appointment_participant", appointment_id="appointment", clinician_id="clinician"),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organization.id"], name="fk_appointment_participant_organization_id"
         ),
@@ -292,14 +294,3 @@ def _make_participants() -> None:
     op.execute(CARE.format(together=TOGETHER))
     op.execute("DROP POLICY sight ON appointment")
     guard_sight("appointment", DIARIES)
-
-
-def _same_organization(table: str, **columns: str) -> list[sa.ForeignKeyConstraint]:
-    return [
-        sa.ForeignKeyConstraint(
-            ["organization_id", column],
-            [f"{target}.organization_id", f"{target}.id"],
-            name=f"fk_{table}_{column}_{target}",
-        )
-        for column, target in columns.items()
-    ]

@@ -1,15 +1,18 @@
 """What races share: one diary, a day of it for each, and that it is whole afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.engine import ExceptionContext
+from werkzeug.test import TestResponse
 
+from medical.audit.models import AuditEvent
 from medical.platform.db import Scope, db, scoped
 from tests.clinic import Clinic
+from tests.scheduling.practice import Practice
 from tests.scheduling.racing import OVERLAPPING, ROUNDS, UNCLAIMED, Diary
 
 
@@ -50,3 +53,23 @@ def fresh_day(diary: Diary, troubles: list[str]) -> Iterator[int]:
 def day(fresh_day: int) -> int:
     """The same, several times over."""
     return fresh_day
+
+
+@pytest.fixture
+def practice(clinic: Clinic) -> Practice:
+    """A practice with nothing booked."""
+    return Practice(clinic)
+
+
+@pytest.fixture
+def trail(clinic: Clinic) -> Callable[[TestResponse], list[AuditEvent]]:
+    """What the trail says of the request that was answered."""
+
+    def read(answer: TestResponse) -> list[AuditEvent]:
+        with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
+            query = select(AuditEvent).where(AuditEvent.request_id == answer.headers["X-Request-ID"])
+            events = list(db.session.scalars(query.order_by(AuditEvent.patient_id)))
+            db.session.expunge_all()
+            return events
+
+    return read

@@ -13,13 +13,7 @@ from medical.identity.permissions import Role
 from medical.platform.db import Scope, db, scoped
 from medical.scheduling.claims import LANES
 from tests.clinic import Caller, Clinic, day_after
-from tests.scheduling.test_routes import Practice, code_of
-
-
-@pytest.fixture
-def practice(clinic: Clinic) -> Practice:
-    """A practice with nothing booked."""
-    return Practice(clinic)
+from tests.scheduling.practice import Practice, code_of
 
 
 def reasons(answer: TestResponse) -> list[str]:

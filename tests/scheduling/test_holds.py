@@ -13,13 +13,7 @@ from medical.platform.db import Scope, db, scoped
 from medical.scheduling import holds
 from medical.scheduling.models import Allocation, Hold
 from tests.clinic import Caller, Clinic, day_after
-from tests.scheduling.test_routes import Practice, code_of
-
-
-@pytest.fixture
-def practice(clinic: Clinic) -> Practice:
-    """A practice with nothing booked."""
-    return Practice(clinic)
+from tests.scheduling.practice import Practice, code_of
 
 
 def body(practice: Practice, at: str = "09:00", **given: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from medical.identity.permissions import Role
 from medical.platform.db import Scope, db, scoped
 from tests.clinic import Caller, Clinic, day_after
+from tests.scheduling.practice import NOBODY, Practice, code_of
 from tests.scheduling.racing import RACERS, Diary, tally
-from tests.scheduling.test_routes import Practice, code_of
 
 DEEPEST = text(
     """
@@ -23,12 +23,6 @@ DEEPEST = text(
     """
 )
 """How many have the pool at once, at most."""
-
-
-@pytest.fixture
-def practice(clinic: Clinic) -> Practice:
-    """A practice with nothing booked."""
-    return Practice(clinic)
 
 
 def colleague(practice: Practice, **hours: Any) -> Caller:
@@ -113,7 +107,6 @@ class TestPools:
     def test_counts_how_many_have_it_at_once(self, clinic: Clinic, ward: Any) -> None:
         """Two that follow each other take one place, whoever sits where."""
         (one, two, three), kind, pool = ward
-        clinic.appointment_type()
         long = clinic.appointment_type(needs_device_kinds=["infusion-chair"], duration_minutes=60, grid_minutes=15)
         assert self.book(clinic, one, kind, "09:00") == (201, None)
         assert self.book(clinic, two, kind, "09:30") == (201, None)
@@ -128,7 +121,7 @@ class TestPools:
         assert day_after(3, "09:00") not in free
         assert day_after(3, "09:30") in free
 
-    def test_a_device_is_one_thing(self, clinic: Clinic) -> None:
+    def test_has_one_place_to_a_thousand(self, clinic: Clinic) -> None:
         site = clinic.location()
         for capacity in (0, 1001):
             body = {"location_id": site["id"], "kind": "ecg", "name": "A", "capacity": capacity}
@@ -213,9 +206,27 @@ class TestGroups:
         cancelled = practice.act(first, "cancel").get_json()
         assert practice.act(cancelled, "reinstate").get_json()["session_id"] == first["session_id"]
 
+    def test_each_change_is_one_version(self, practice: Practice, group: dict[str, Any]) -> None:
+        first = self.join(practice, group).get_json()
+        moved = practice.desk.post(
+            f"/appointments/{first['id']}/reschedule", {"start": day_after(3, "11:00")}
+        ).get_json()
+        assert practice.act(moved, "cancel").get_json()["version"] == 3
+        events = practice.clinic.admin.get(f"/appointments/{first['id']}/history").get_json()["items"]
+        assert [event["status"] for event in events] == ["booked", "booked", "cancelled"]
+
+    def test_has_one_clinician(self, practice: Practice, group: dict[str, Any]) -> None:
+        other = colleague(practice)
+        refused = self.join(practice, group, with_clinician_ids=[other.id], duration_minutes=45)
+        pointers = [one["pointer"] for one in refused.get_json()["errors"]]
+        assert (refused.status_code, pointers) == (422, ["/duration_minutes", "/with_clinician_ids"])
+        asked = {"appointment_type_id": group["id"], "from_": day_after(3), "to": day_after(4)}
+        assert practice.desk.get("/slots", **asked, with_clinician_id=[other.id]).status_code == 422
+
     def test_seats_are_not_held(self, practice: Practice, group: dict[str, Any]) -> None:
         body = {"appointment_type_id": group["id"], "clinician_id": practice.clinician.id, "start": day_after(3)}
         assert code_of(practice.desk.post("/holds", body)) == (409, "no_hold_in_groups")
+        assert code_of(self.join(practice, group, hold_id=NOBODY)) == (409, "hold_expired")
 
     def test_the_last_seat_goes_once(self, diary: Diary, fresh_day: int) -> None:
         kind = diary.clinic.appointment_type(group_capacity=5)
@@ -280,6 +291,26 @@ class TestSeveralClinicians:
         assert other.get(record).status_code == 200
         assert stranger.get(path.format(made["id"])).status_code == 404
         assert stranger.get(record).status_code == 404
+
+    def test_is_in_the_diary_of_all(self, practice: Practice) -> None:
+        other = colleague(practice)
+        made = practice.booked("10:00", with_clinician_ids=[other.id])
+        for clinician in (practice.clinician, other):
+            found = practice.desk.get("/appointments", clinician_id=clinician.id).get_json()["items"]
+            assert [one["id"] for one in found] == [made["id"]]
+        off = {"clinician_id": other.id, "start": day_after(3), "end": day_after(4)}
+        affected = practice.clinic.admin.post("/time-offs", off).get_json()["affected"]
+        assert [one["id"] for one in affected] == [made["id"]]
+
+    def test_the_time_of_each_is_offered_to_who_waits(self, practice: Practice) -> None:
+        other = colleague(practice)
+        made = practice.booked("10:00", with_clinician_ids=[other.id])
+        waits = {"patient_id": practice.clinic.patient()["id"], "appointment_type_id": practice.kind["id"]}
+        span = {"clinician_ids": [other.id], "from": day_after(3), "to": day_after(4)}
+        entry = practice.desk.post("/waitlist", waits | span).get_json()
+        assert practice.act(made, "cancel").status_code == 200
+        offer = practice.desk.get(f"/waitlist/{entry['id']}").get_json()["offer"]
+        assert (offer["clinician_id"], offer["start"]) == (other.id, made["start"])
 
     def test_nobody_opens_a_record_by_naming_themselves(self, practice: Practice) -> None:
         """Hard case: a clinician books a patient into a colleague's diary, taking part themselves."""

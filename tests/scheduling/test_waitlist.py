@@ -13,14 +13,8 @@ from medical.platform.db import Scope, constraint_of, db, scoped
 from medical.platform.ids import new_id
 from medical.scheduling import waitlist
 from tests.clinic import Caller, Clinic, day_after
+from tests.scheduling.practice import Practice, code_of
 from tests.scheduling.racing import RACERS, Diary, tally
-from tests.scheduling.test_routes import Practice, code_of
-
-
-@pytest.fixture
-def practice(clinic: Clinic) -> Practice:
-    """A practice with nothing booked."""
-    return Practice(clinic)
 
 
 def join(practice: Practice, caller: Caller | None = None, **given: Any) -> TestResponse:

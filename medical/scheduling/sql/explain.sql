@@ -4,10 +4,12 @@ WITH
 kind AS MATERIALIZED (
     SELECT id, grid_minutes,
            CAST(:start AS timestamptz) AS starts,
-           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS ends,
+           CAST(:start AS timestamptz) + make_interval(mins => minutes) AS ends,
            CAST(:start AS timestamptz) - make_interval(mins => buffer_before_minutes) AS claims_from,
-           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes) + buffer_after_minutes) AS claims_until
-    FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
+           CAST(:start AS timestamptz) + make_interval(mins => minutes + buffer_after_minutes) AS claims_until
+    FROM appointment_type
+    CROSS JOIN LATERAL (SELECT coalesce(CAST(:minutes AS int), duration_minutes) AS minutes) AS lasting
+    WHERE id = :appointment_type_id AND organization_id = :organization_id
 ),
 -- Windows that the visit touches, for visits of this type or not, and whether it starts on their grid.
 touched AS (

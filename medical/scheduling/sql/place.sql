@@ -4,12 +4,14 @@ WITH
 kind AS MATERIALIZED (
     SELECT id, horizon_days,
            CAST(:start AS timestamptz) AS starts,
-           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS ends,
+           CAST(:start AS timestamptz) + make_interval(mins => minutes) AS ends,
            CAST(:start AS timestamptz) - make_interval(mins => buffer_before_minutes) AS claims_from,
-           CAST(:start AS timestamptz) + make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes) + buffer_after_minutes) AS claims_until,
+           CAST(:start AS timestamptz) + make_interval(mins => minutes + buffer_after_minutes) AS claims_until,
            needs_room, needs_device_kinds,
            :now + make_interval(mins => min_notice_minutes) AS earliest
-    FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
+    FROM appointment_type
+    CROSS JOIN LATERAL (SELECT coalesce(CAST(:minutes AS int), duration_minutes) AS minutes) AS lasting
+    WHERE id = :appointment_type_id AND organization_id = :organization_id
 ),
 chosen AS MATERIALIZED (
     SELECT c.id, c.time_zone,
@@ -54,11 +56,7 @@ LEFT JOIN LATERAL (
         SELECT r.id FROM room r
         WHERE kind.needs_room AND r.location_id = place.location_id
           AND NOT EXISTS (
-              SELECT FROM allocation b
-              WHERE b.bookable_id = r.id AND b.start_at < kind.claims_until AND b.end_at > kind.claims_from
-                AND b.start_at > kind.claims_from - interval '36 hours'
-                AND (b.expires_at IS NULL OR b.expires_at > :now)
-                AND coalesce(b.appointment_id, b.hold_id, b.session_id) IS DISTINCT FROM CAST(:own_id AS uuid))
+              SELECT FROM full_times(r.id, 1, kind.claims_from, kind.claims_until, :now, CAST(:own_id AS uuid)))
         ORDER BY r.id LIMIT 1
     ) AS room ON true
     -- And a device of each kind that it needs.

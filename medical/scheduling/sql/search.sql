@@ -4,12 +4,14 @@ WITH
 -- The appointment type. What it needs beside the clinician: a room is called '', a device by its kind.
 kind AS MATERIALIZED (
     SELECT id, grid_minutes, horizon_days, group_capacity,
-           make_interval(mins => coalesce(CAST(:minutes AS int), duration_minutes)) AS duration,
+           make_interval(mins => minutes) AS duration,
            make_interval(mins => buffer_before_minutes) AS before,
            make_interval(mins => buffer_after_minutes) AS after,
            CASE WHEN needs_room THEN ARRAY[''] ELSE '{}' END || needs_device_kinds AS needs,
            :now + make_interval(mins => min_notice_minutes) AS earliest
-    FROM appointment_type WHERE id = :appointment_type_id AND organization_id = :organization_id
+    FROM appointment_type
+    CROSS JOIN LATERAL (SELECT coalesce(CAST(:minutes AS int), duration_minutes) AS minutes) AS lasting
+    WHERE id = :appointment_type_id AND organization_id = :organization_id
 ),
 -- Whose windows count: active clinicians, and the last day of each, counted where they are.
 chosen AS MATERIALIZED (
