@@ -1,17 +1,19 @@
 """The embedded server: found, started, shared, and left in good order whatever was killed."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
-from medical.platform.postgres import EmbeddedPostgres, PostgresError, address, postmaster
+from medical.platform.postgres import EmbeddedPostgres, PostgresError, account, address, postmaster
 from medical.platform.waiting import conninfo
 from tests.cli.program import environment, folder, until
 
@@ -234,3 +236,28 @@ def test_on_tcp_every_role_needs_the_password(data: Path, monkeypatch: pytest.Mo
         secret = (data / "postgres_password").read_text()
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(conninfo(server.app_url).replace(secret, "wrong"))
+
+
+def test_starts_at_the_same_moment_make_its_user_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tmp_path / "made"
+    useradd = tmp_path / "useradd"
+    useradd.write_text(f"#!/bin/sh\nsleep 0.3\necho made >> {made}\n")
+    useradd.chmod(0o755)
+
+    def entries() -> list[pwd.struct_passwd]:
+        found = [account.NAME] if made.exists() else []
+        return [pwd.struct_passwd((name, "x", 995, 994, "", "/", "/bin/false")) for name in found]
+
+    def named(_name: str) -> pwd.struct_passwd:
+        return {entry.pw_name: entry for entry in entries()}[account.NAME]
+
+    monkeypatch.setattr(pwd, "getpwall", entries)
+    monkeypatch.setattr(pwd, "getpwnam", named)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with ThreadPoolExecutor(4) as starts:
+        found = list(starts.map(account.server_account, [tmp_path] * 4))
+
+    assert found == [account.Account(account.NAME, 995, 994)] * 4
+    assert made.read_text() == "made\n"

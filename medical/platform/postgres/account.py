@@ -50,7 +50,25 @@ def server_account(folder: Path) -> Account | None:
 
 
 def _create() -> None:
-    """Make the system user, with neither home nor shell."""
+    """Make the system user, with neither home nor shell, unless another start has made it meanwhile.
+
+    ``useradd`` looks for the name before it locks: two at once would make it twice, with two numbers.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+    import pwd
+
+    folder = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if NAME not in {entry.pw_name for entry in pwd.getpwall()}:
+            _add_user()
+    finally:
+        os.close(folder)
+
+
+def _add_user() -> None:
     useradd = shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if useradd is None:
         raise PostgresError(f"PostgreSQL does not run as root, and without useradd no {NAME} can be made: {ORDINARY}")
