@@ -30,6 +30,7 @@ from medical.scheduling import hold_routes as holds
 from medical.scheduling import hours_routes as hours
 from medical.scheduling import life_routes as decisions
 from medical.scheduling import routes as scheduling
+from medical.scheduling import series_routes as series
 from medical.scheduling import waitlist_routes as waitlist
 
 NO_DATABASE = "postgresql://medical_app@/medical"
@@ -65,6 +66,7 @@ BLUEPRINTS = (
     decisions.decisions,
     holds.bp,
     waitlist.bp,
+    series.bp,
     trail.trail,
     trail.accesses,
     health.bp,

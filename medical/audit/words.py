@@ -43,6 +43,10 @@ DONE = {
     Action.WAITLIST_ACCEPTED: "accepted a time that was offered to you",
     Action.WAITLIST_DECLINED: "declined a time that was offered to you",
     Action.WAITLIST_WITHDRAWN: "took you off the waitlist",
+    Action.SERIES_BOOKED: "booked a series of appointments for you, or looked whether it could be booked",
+    Action.SERIES_READ: "looked at a series of appointments of yours",
+    Action.SERIES_RESCHEDULED: "moved a series of appointments of yours, or looked whether it could be moved",
+    Action.SERIES_CANCELLED: "cancelled a series of appointments of yours",
     Action.AUDIT_READ: "looked at what is noted about your record",
     Action.ACCESS_LOG_READ: "read this list",
 }

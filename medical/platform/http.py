@@ -315,7 +315,8 @@ def _intent(declaration: Declaration, hooks: Hooks) -> Intent | None:
     else:
         organization_id, caller = actor.organization_id, str(actor.user_id)
     secret = str(current_app.config["SECRET_KEY"])
-    digest = idempotency.digest_of(secret, request.method, request.path, request.get_data())
+    target = request.full_path if request.args else request.path
+    digest = idempotency.digest_of(secret, request.method, target, request.get_data())
     return Intent(organization_id, caller, key, digest)
 
 

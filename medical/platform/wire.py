@@ -6,7 +6,7 @@ is the input walked field by field for all of them. Types carry further checks o
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -91,6 +91,7 @@ Model = TypeVar("Model", bound=Input)
 MAXIMUM_BODY = 1024 * 1024
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Not JSON in UTF-8, too deep, or a number that no computer holds."""
+BOOLEANS = {"true": True, "false": False}
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -153,7 +154,7 @@ def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
         if given and _is_list(field.type):
             plain[field.encode_name] = given
         elif given:
-            plain[field.encode_name] = _number(given[0]) if int in map(_bare, _members(field.type)) else given[0]
+            plain[field.encode_name] = _spelt(given[0], {_bare(member) for member in _members(field.type)})
             if len(given) > 1:
                 repeated.append(FieldProblem(f"/{field.encode_name}", "given more than once"))
     plain |= {name: values[name] for name in values if name not in plain}
@@ -166,9 +167,11 @@ def read_query(values: "MultiDict[str, str]", model: type[Model]) -> Model:
     return _ensure_sound(query)
 
 
-def _number(text: str) -> int | str:
-    """A query parameter as the whole number it spells, else as it is."""
-    return int(text) if INTEGER.fullmatch(text) else text
+def _spelt(text: str, members: Collection[Any]) -> bool | int | str:
+    """A query parameter as the whole number or the truth value that it spells where one is wanted, else as it is."""
+    if bool in members and text in BOOLEANS:
+        return BOOLEANS[text]
+    return int(text) if int in members and INTEGER.fullmatch(text) else text
 
 
 def _ensure_sound(model: Model) -> Model:

@@ -53,7 +53,7 @@ def book(
     policy.ensure_fits(kind, duration_minutes, with_clinician_ids)
     if hold_id and kind.group_capacity:
         raise HoldExpired  # seats of a group are not held
-    appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
+    appointment = new_visit(actor, patient.id, kind, reason=reason, sensitive=sensitive)
     appointment.with_clinician_ids = [*with_clinician_ids]
     wish = Wish(kind, start, location_id, duration_minutes, with_clinician_ids)
     if clinician_id is None:
@@ -85,7 +85,7 @@ def overbook(
     patient = people.get_bookable_patient(actor, patient_id)
     policy.ensure_can_book(actor, patient.spoken_for, clinician_id)
     kind = service.get_appointment_type(appointment_type_id)
-    appointment = _new(actor, patient.id, kind, reason=reason, sensitive=sensitive)
+    appointment = new_visit(actor, patient.id, kind, reason=reason, sensitive=sensitive)
 
     def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
         reasons, appointment.overbooked = claims.claim_beside(appointment.id, wanted)
@@ -102,7 +102,7 @@ def accept_offer(actor: Actor, entry_id: UUID) -> Appointment:
     patient = people.get_bookable_patient(actor, entry.patient_id)
     policy.ensure_can_book(actor, patient.spoken_for, offer.clinician_id)
     kind = service.get_appointment_type(entry.appointment_type_id)
-    appointment = _new(actor, patient.id, kind, reason=None, sensitive=False)
+    appointment = new_visit(actor, patient.id, kind, reason=None, sensitive=False)
 
     def take(wanted: Sequence[Claim]) -> list[type[NotBookable]]:
         kept = holds.use_offered(offer.hold_id)
@@ -149,7 +149,9 @@ def reschedule(
     return appointment
 
 
-def _new(actor: Actor, patient_id: UUID, kind: AppointmentType, *, reason: str | None, sensitive: bool) -> Appointment:
+def new_visit(
+    actor: Actor, patient_id: UUID, kind: AppointmentType, *, reason: str | None, sensitive: bool
+) -> Appointment:
     """An appointment without a time yet."""
     appointment = Appointment(
         id=new_id(),
@@ -204,11 +206,11 @@ def _attempt(appointment: Appointment, visit: Visit, take: Take, own_id: UUID | 
     place, reasons = groups.attempt(visit, appointment, take, own_id=own_id)
     reasons += limits.reached(visit.kind, appointment, visit.clinician_id, visit.start)
     if not reasons:
-        _put(appointment, visit, place)
+        put(appointment, visit, place)
     return reasons
 
 
-def _put(appointment: Appointment, visit: Visit, place: Any) -> None:
+def put(appointment: Appointment, visit: Visit, place: Any) -> None:
     """Set when, where and with whom."""
     appointment.clinician_id = visit.clinician_id
     appointment.location_id, appointment.session_id = place.location_id, place.session_id

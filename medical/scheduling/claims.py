@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy import delete, text
@@ -70,6 +70,33 @@ BUSY = text(
       AND coalesce(a.appointment_id, a.hold_id, a.session_id) IS DISTINCT FROM CAST(:but AS uuid)
     """  # noqa: S608 - as above
 )
+WANTED_EACH = """
+    unnest(CAST(:ids AS uuid[]), CAST(:bookables AS uuid[]), CAST(:kinds AS text[]),
+           CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]), CAST(:appointments AS uuid[]))
+        AS given (id, bookable_id, kind, start_at, end_at, appointment_id)
+"""
+CLAIM_EACH = text(
+    f"""
+    INSERT INTO allocation (id, organization_id, bookable_id, kind, start_at, end_at, appointment_id)
+    SELECT id, :organization_id, bookable_id, kind, start_at, end_at, appointment_id
+    FROM (SELECT given.*, {LOCK}
+          FROM (SELECT * FROM {WANTED_EACH} ORDER BY bookable_id, start_at) AS given OFFSET 0) AS locked
+    ORDER BY bookable_id, start_at
+    ON CONFLICT DO NOTHING
+    RETURNING id
+    """  # noqa: S608 - as above
+)
+"""The same for several appointments at once."""
+
+BUSY_EACH = text(
+    f"""
+    SELECT DISTINCT given.appointment_id, given.kind
+    FROM {WANTED_EACH} JOIN allocation a ON a.bookable_id = given.bookable_id
+    WHERE given.kind <> 'pool' AND (a.expires_at IS NULL OR a.expires_at > :now)
+      AND a.start_at < given.end_at AND a.end_at > given.start_at
+      AND a.start_at > given.start_at - interval '36 hours'
+    """  # noqa: S608 - as above
+)
 TIMES = text(
     """
     SELECT start_at, end_at FROM allocation
@@ -97,6 +124,13 @@ class Claim(NamedTuple):
     kind: str
     start: datetime
     end: datetime
+
+
+class ClaimOf(NamedTuple):
+    """A claim, and the appointment it is for."""
+
+    appointment_id: UUID
+    claim: Claim
 
 
 def claim(appointment_id: UUID, wanted: Sequence[Claim]) -> list[type[NotBookable]]:
@@ -147,9 +181,26 @@ def lock(people: Iterable[UUID]) -> None:
     db.session.execute(LOCK_ALL, {"bookables": sorted(set(people))})
 
 
-def release(appointment_id: UUID) -> None:
-    """Give the appointment's time free."""
-    db.session.execute(delete(Allocation).where(Allocation.appointment_id == appointment_id))
+def release(*appointment_ids: UUID) -> None:
+    """Give the appointments' time free."""
+    db.session.execute(delete(Allocation).where(Allocation.appointment_id.in_(appointment_ids)))
+
+
+def claim_each(wanted: Sequence[ClaimOf]) -> Sequence[ClaimOf]:
+    """Claim time for several appointments; those that could not be had, for which the transaction must be undone."""
+    missing = _insert_each(wanted)
+    lost = [one.claim for one in missing]
+    if lost and db.session.scalars(EXPIRE, _columns(lost) | {"now": clock.now()}).all():
+        missing = _insert_each(missing)
+    return missing
+
+
+def busy_each(wanted: Sequence[ClaimOf]) -> Mapping[UUID, list[type[NotBookable]]]:
+    """Whose time is claimed already, by the appointments that want it."""
+    found: dict[UUID, list[type[NotBookable]]] = {}
+    for appointment_id, kind in db.session.execute(BUSY_EACH, _columns_each(wanted) | {"now": clock.now()}):
+        found.setdefault(appointment_id, []).append(REFUSALS[kind])
+    return found
 
 
 def release_session(session_id: UUID) -> None:
@@ -196,6 +247,16 @@ def _take(
 def _insert(wanted: Sequence[Claim], claimant: Mapping[str, object]) -> Sequence[Claim]:
     got = set(db.session.scalars(CLAIM, {**_columns(wanted), **claimant}))
     return [one for one in wanted if one.bookable_id not in got]
+
+
+def _insert_each(wanted: Sequence[ClaimOf]) -> Sequence[ClaimOf]:
+    columns = _columns_each(wanted) | {"organization_id": scope_organization()}
+    got = set(db.session.scalars(CLAIM_EACH, columns))
+    return [one for one, row_id in zip(wanted, columns["ids"], strict=True) if row_id not in got]
+
+
+def _columns_each(wanted: Sequence[ClaimOf]) -> dict[str, Any]:
+    return _columns([one.claim for one in wanted]) | {"appointments": [one.appointment_id for one in wanted]}
 
 
 def _columns(wanted: Sequence[Claim]) -> dict[str, object]:

@@ -248,3 +248,36 @@ class NotYourDiary(Forbidden):
 
     code, title = "not_your_diary", "Not your diary"
     detail = "Clinicians act on their own diary, patients for themselves; ask the desk."
+
+
+class RefusedOccurrence(Struct, frozen=True):
+    """An occurrence that cannot be booked, why, and the nearest free times where they were asked for."""
+
+    occurrence: int
+    start: datetime
+    reasons: list[Reason]
+    proposed: list[FreeTime]
+
+
+class SeriesProblem(Problem, frozen=True, kw_only=True):
+    """Why a series is refused: every occurrence that cannot be booked, in order."""
+
+    refused: list[RefusedOccurrence]
+
+
+class SeriesRefused(Conflict):
+    """Some occurrences cannot be booked, so none is."""
+
+    code, title = "series_refused", "Series refused"
+    detail = "Some of the occurrences cannot be booked; nothing was changed."
+    shape = SeriesProblem
+
+    def __init__(self, detail: str | None = None, *, refused: Sequence[RefusedOccurrence] = ()) -> None:
+        super().__init__(detail, members=msgspec.to_builtins({"refused": list(refused)}))
+
+
+class NoneAhead(Conflict):
+    """Of the series, nothing that could be changed is ahead from this occurrence on."""
+
+    code, title = "none_ahead", "None ahead"
+    detail = "From this occurrence on, no appointment of the series is ahead that could be changed."

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -37,7 +37,12 @@ def attempt(
     if visit.kind.group_capacity:
         return _take_seat(visit, appointment, visit.kind.group_capacity)
     found, reasons = times.attempt(visit, appointment.patient_id, take, own_id=own_id, whatever_hours=whatever_hours)
-    return Place(found.location_id, found.ends, found.time_zone, found.local_start), reasons
+    return alone(found), reasons
+
+
+def alone(found: Any) -> Place:
+    """The place that was found, for a visit that is no group's."""
+    return Place(found.location_id, found.ends, found.time_zone, found.local_start)
 
 
 def leave(session_id: UUID) -> None:

@@ -3,7 +3,7 @@
 Who books holds the locks on clinician's and patient's time, so two cannot both take the last place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -24,7 +24,7 @@ FULL = text(
     WHERE :most <= (
         SELECT count(*) FROM appointment a
         WHERE a.clinician_id = given.clinician_id AND a.appointment_type_id = :appointment_type_id
-          AND a.id <> :but AND a.status <> ALL(CAST(:off AS text[]))
+          AND a.id <> ALL(CAST(:but AS uuid[])) AND a.status <> ALL(CAST(:off AS text[]))
           AND a.start_at > given.start_at - interval '26 hours' AND a.start_at < given.start_at + interval '26 hours'
           AND (a.start_at AT TIME ZONE c.time_zone)::date = (given.start_at AT TIME ZONE c.time_zone)::date
     )
@@ -35,8 +35,9 @@ FULL = text(
 AHEAD = text(
     """
     SELECT count(*) FROM appointment a
-    WHERE a.patient_id = :patient_id AND a.appointment_type_id = :appointment_type_id AND a.id <> :but
-      AND a.status IN ('requested', 'booked', 'arrived', 'checked_in', 'in_progress') AND a.end_at > :now
+    WHERE a.patient_id = :patient_id AND a.appointment_type_id = :appointment_type_id
+      AND a.id <> ALL(CAST(:but AS uuid[])) AND a.end_at > :now
+      AND a.status IN ('requested', 'booked', 'arrived', 'checked_in', 'in_progress')
     """
 )
 
@@ -46,19 +47,24 @@ def reached(
 ) -> Sequence[type[NotBookable]]:
     """The limits of the type that the appointment would go beyond there; whoever asks, all appointments count."""
     found: list[type[NotBookable]] = []
-    if full_days(kind, [(clinician_id, start)], appointment.id):
+    if full_days(kind, [(clinician_id, start)], [appointment.id]):
         found.append(DayFull)
-    if kind.max_per_patient is not None:
-        values = {"patient_id": appointment.patient_id, "appointment_type_id": kind.id, "but": appointment.id}
-        with unattended():
-            ahead = db.session.scalar(AHEAD, values | {"now": clock.now()})
-        if ahead >= kind.max_per_patient:
-            found.append(PatientLimit)
+    if left_to(kind, appointment.patient_id, [appointment.id]) == 0:
+        found.append(PatientLimit)
     return found
 
 
-def full_days(kind: AppointmentType, times: Sequence[tuple[UUID, datetime]], but: UUID) -> set[int]:
-    """The places in ``times`` of those on days on which the clinician takes no more of the type."""
+def left_to(kind: AppointmentType, patient_id: UUID, but: Collection[UUID]) -> int | None:
+    """How many more of the type the patient may have ahead, the appointments ``but`` aside; None: any number."""
+    if kind.max_per_patient is None:
+        return None
+    values = {"patient_id": patient_id, "appointment_type_id": kind.id, "but": list(but), "now": clock.now()}
+    with unattended():
+        return max(0, kind.max_per_patient - int(db.session.scalars(AHEAD, values).one()))
+
+
+def full_days(kind: AppointmentType, times: Sequence[tuple[UUID, datetime]], but: Collection[UUID]) -> set[int]:
+    """The places in ``times`` of those on days on which the clinician takes no more of the type, ``but`` aside."""
     if kind.max_per_day is None or not times:
         return set()
     values = {
@@ -66,7 +72,7 @@ def full_days(kind: AppointmentType, times: Sequence[tuple[UUID, datetime]], but
         "starts": [start for _, start in times],
         "most": kind.max_per_day,
         "appointment_type_id": kind.id,
-        "but": but,
+        "but": list(but),
         "off": sorted(RELEASING),
     }
     with unattended():

@@ -162,12 +162,21 @@ class Appointment(Tenant, Base):
         same_organization("appointment", "appointment_type_id", "appointment_type"),
         same_organization("appointment", "location_id", "location"),
         same_organization("appointment", "session_id", "group_session"),
+        same_organization("appointment", "series_id", "appointment_series"),
+        CheckConstraint("(series_id IS NULL) = (occurrence IS NULL)", name="series"),
         CheckConstraint("end_at > start_at", name="times"),
         CheckConstraint(f"status IN ({', '.join(repr(str(status)) for status in STORED)})", name="status"),
         Index("ix_appointment_organization_id_start_at", "organization_id", "start_at", "id"),
         Index("ix_appointment_clinician_id_start_at", "clinician_id", "start_at"),
         Index("ix_appointment_patient_id_start_at", "patient_id", "start_at"),
         Index("ix_appointment_created_by", "created_by"),
+        Index(
+            "uq_appointment_series_id_occurrence",
+            "series_id",
+            "occurrence",
+            unique=True,
+            postgresql_where=text("series_id IS NOT NULL"),
+        ),
     )
 
     patient_id: Mapped[UUID]
@@ -200,6 +209,8 @@ class Appointment(Tenant, Base):
         server_default=false(), default=False, comment="beside another one of the clinician's, on purpose"
     )
     session_id: Mapped[UUID | None] = mapped_column(comment="of a group")
+    series_id: Mapped[UUID | None]
+    occurrence: Mapped[int | None] = mapped_column(comment="its number in the series")
     reason_seen: Mapped[bool] = query_expression()
     """Whether the caller may know why the patient comes."""
     with_clinician_ids: Mapped[list[UUID]] = query_expression()

@@ -19,6 +19,7 @@ from medical.scheduling.models import (
     Availability,
 )
 from medical.scheduling.permissions import DESK
+from medical.scheduling.series_models import Series
 
 OTHERS = func.coalesce(
     select(func.array_agg(AppointmentParticipant.clinician_id))
@@ -51,17 +52,30 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
     )
     if actor.roles & DESK:
         return query
+    seen = _is_seen(actor, Appointment)
+    if Role.CLINICIAN in actor.roles:
+        seen |= Appointment.id.in_(select(func.taking_part(actor.user_id)))
+    return query.where(seen)
+
+
+def visible_series(actor: Actor) -> Select[Series]:
+    """The series this actor may see: as with appointments, whose clinician is whom the last of them are with."""
+    query = select(Series)
+    return query if actor.roles & DESK else query.where(_is_seen(actor, Series))
+
+
+def _is_seen(actor: Actor, model: type[Appointment] | type[Series]) -> ColumnElement[bool]:
+    """What makes an appointment or a series visible to who is not of the desk."""
     seen: list[ColumnElement[bool]] = [false()]
     if Role.CLINICIAN in actor.roles:
-        seen.append(Appointment.clinician_id == actor.user_id)
-        seen.append(Appointment.id.in_(select(func.taking_part(actor.user_id))))
+        seen.append(model.clinician_id == actor.user_id)
     if Role.PATIENT in actor.roles:
-        seen.append(Appointment.patient_id.in_(select(func.own_patients(actor.user_id))))
+        seen.append(model.patient_id.in_(select(func.own_patients(actor.user_id))))
         proxied = select(func.proxied_patients(actor.user_id, "appointments"))
-        seen.append(~Appointment.sensitive & Appointment.patient_id.in_(proxied))
+        seen.append(~model.sensitive & model.patient_id.in_(proxied))
     if Role.SERVICE in actor.roles:
-        seen.append(Appointment.created_by == actor.user_id)
-    return query.where(or_(*seen))
+        seen.append(model.created_by == actor.user_id)
+    return or_(*seen)
 
 
 def list_appointments(

@@ -468,6 +468,8 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
     queue_number: int | None
     with_clinician_ids: list[UUID]
     session_id: UUID | None
+    series_id: UUID | None
+    occurrence: Annotated[int | None, Meta(description="Its number in the series.")]
     version: Version
 
     @classmethod
@@ -490,6 +492,8 @@ class AppointmentOut(Output, frozen=True, kw_only=True):
             queue_number=appointment.queue_number,
             with_clinician_ids=appointment.with_clinician_ids or [],
             session_id=appointment.session_id,
+            series_id=appointment.series_id,
+            occurrence=appointment.occurrence,
             version=appointment.version,
         )
 

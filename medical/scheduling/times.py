@@ -181,13 +181,13 @@ def next_free(
     )
     free = [FreeTime(slot.clinician_id, slot.location_id, slot.start, slot.end) for slot in found or ()]
     if appointment and free:
-        free = _suitable(wish.kind, free, appointment)
+        free = suitable(wish.kind, free, appointment)
     return free[:OFFERED]
 
 
-def _suitable(kind: AppointmentType, free: list[FreeTime], appointment: Appointment) -> list[FreeTime]:
-    """Those of the times at which the patient is free too, on days that take more of the type."""
+def suitable(kind: AppointmentType, free: list[FreeTime], appointment: Appointment) -> list[FreeTime]:
+    """Those of the times, in order, at which the patient is free too, on days that take more of the type."""
     taken = claims.times_of(appointment.patient_id, free[0].start, max(time.end for time in free), appointment.id)
     apart = [time for time in free if all(time.end <= begins or ends <= time.start for begins, ends in taken)]
-    full = limits.full_days(kind, [(time.clinician_id, time.start) for time in apart], appointment.id)
+    full = limits.full_days(kind, [(time.clinician_id, time.start) for time in apart], [appointment.id])
     return [time for n, time in enumerate(apart) if n not in full]

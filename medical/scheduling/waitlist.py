@@ -48,6 +48,18 @@ FITTING = text(
 )
 """Who waits for a time like this one and has not been offered it, in the order in which they came."""
 
+ANY_FITTING = text(
+    """
+    SELECT DISTINCT freed.clinician_id, freed.start_at
+    FROM unnest(CAST(:clinician_ids AS uuid[]), CAST(:starts AS timestamptz[])) AS freed (clinician_id, start_at)
+    JOIN waitlist_entry e ON e.organization_id = current_organization() AND e.status = 'waiting'
+     AND e.starts_from <= freed.start_at AND e.starts_before > freed.start_at
+     AND (e.clinician_ids IS NULL OR freed.clinician_id = ANY (e.clinician_ids))
+    ORDER BY freed.start_at, freed.clinician_id
+    """
+)
+"""Those of several times for which anybody waits."""
+
 LAPSED = text(
     """
     SELECT o.id FROM waitlist_offer o
@@ -174,6 +186,15 @@ def offer_freed(clinician_ids: Iterable[UUID], start: datetime) -> None:
             for entry_id in db.session.scalars(FITTING, fitting).all():
                 if _offer(db.session.get_one(WaitlistEntry, entry_id), clinician_id, start):
                     break
+
+
+def offer_each_freed(freed: Sequence[tuple[UUID, datetime]]) -> None:
+    """The same for several times, of clinicians on whose time the caller has the lock."""
+    values = {"clinician_ids": [one for one, _ in freed], "starts": [start for _, start in freed]}
+    with unattended():
+        awaited = db.session.execute(ANY_FITTING, values).all()
+    for clinician_id, start in awaited:
+        offer_freed([clinician_id], start)
 
 
 def _offer(entry: WaitlistEntry, clinician_id: UUID, start: datetime) -> bool:

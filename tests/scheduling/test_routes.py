@@ -42,6 +42,8 @@ class TestBook:
             "queue_number": None,
             "with_clinician_ids": [],
             "session_id": None,
+            "series_id": None,
+            "occurrence": None,
             "version": 1,
         }
         assert booked.headers["ETag"] == '"1"'

@@ -138,6 +138,16 @@ class World:
         assert self.clinic.admin.get(f"/waitlist/{entry['id']}").get_json()["offer"]
         return str(entry["id"])
 
+    def recurring(self) -> dict[str, Any]:
+        """The body of a series of two that would go through."""
+        return self.booking() | {"frequency": "monthly", "interval": 6, "count": 2}
+
+    def series(self) -> str:
+        """The id of a new series."""
+        made = self.clinic.admin.post("/series", self.recurring())
+        assert made.status_code == 201, made.text
+        return str(made.get_json()["id"])
+
     def holding(self) -> dict[str, Any]:
         """The body of a hold that would be placed."""
         return {"appointment_type_id": self.kind["id"], "clinician_id": self.doctor.id, "start": self.free()}
@@ -474,6 +484,14 @@ TABLE = [
         lambda w: (f"/waitlist/{w.offered()}/decline", None)),
     Row("POST /api/v1/waitlist/{entry_id}/withdraw",         "200 404 200 200 200 403 404 401",
         lambda w: (f"/waitlist/{w.entry()}/withdraw", None)),
+    Row("POST /api/v1/series",                               "201 201 201 201 201 403 201 401",
+        lambda w: ("/series", w.recurring())),
+    Row("GET /api/v1/series/{series_id}",                    "200 200 200 200 200 403 404 401",
+        lambda w: (f"/series/{w.series()}", None)),
+    Row("POST /api/v1/series/{series_id}/reschedule",        "200 200 200 200 200 403 404 401",
+        lambda w: (f"/series/{w.series()}/reschedule", {"from_occurrence": 1, "start": w.free()})),
+    Row("POST /api/v1/series/{series_id}/cancel",            "200 200 200 200 200 403 404 401",
+        lambda w: (f"/series/{w.series()}/cancel", {"from_occurrence": 1, "reason": "flu"})),
 
     Row("GET /api/v1/audit/events",                          "403 403 403 403 403 200 403 401",
         plain("/audit/events")),

@@ -102,6 +102,8 @@ def furnished(clinic: Clinic) -> Clinic:
     freed = clinic.appointment(patient, doctor, kind, day_after(7, "13:00"))
     waits = {"patient_id": other["id"], "appointment_type_id": kind["id"]}
     assert clinic.admin.post("/waitlist", waits | {"from": day_after(7), "to": day_after(8)}).status_code == 201
+    series = clinic.booking(patient, doctor, kind, day_after(7, "14:30")) | {"frequency": "weekly", "count": 2}
+    assert clinic.admin.post("/series", series).status_code == 201
     assert clinic.admin.post(f"/appointments/{freed['id']}/cancel", {"reason": "flu"}).status_code == 200
     colleague, group = clinic.clinician(time_zone="UTC"), clinic.appointment_type(group_capacity=2)
     there = {"clinician_id": colleague.id, "start": day_after(7, "15:00"), "end": day_after(7, "16:00")}

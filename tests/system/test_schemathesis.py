@@ -64,6 +64,9 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/appointments/overbook",
     "POST /api/v1/holds",
     "DELETE /api/v1/holds/{hold_id}",
+    "POST /api/v1/series",
+    "POST /api/v1/series/{series_id}/reschedule",
+    "POST /api/v1/series/{series_id}/cancel",
     "POST /api/v1/waitlist",
     "POST /api/v1/waitlist/{entry_id}/accept",
     "POST /api/v1/waitlist/{entry_id}/decline",
@@ -142,6 +145,10 @@ class Furnished:
                 "/waitlist",
                 {"patient_id": patient["id"], "appointment_type_id": kind["id"]}
                 | {"from": day_after(20), "to": day_after(21)},
+            ),
+            "series_id": self.made(
+                "/series",
+                self.clinic.booking(patient, doctor, kind, day_after(8, "10:00")) | {"frequency": "weekly", "count": 2},
             ),
             "client_id": self.clinic.client()["client_id"],
         }

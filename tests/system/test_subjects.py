@@ -167,6 +167,19 @@ class Circle:
         body = self.clinic.booking(patient, doctor, kind or self.world.kind, self.world.free())
         return {"appointment_id": self.world.moved(booker.post("/appointments", body).get_json(), *moves)}
 
+    def series(self, role: Role, subject: int) -> dict[str, str]:
+        """A series of the patient's: with the caller, or booked by the program, or with a colleague."""
+        if subject >= FOREIGN:
+            return {"series_id": self._new(subject, World.series)}
+        own = subject == OWN
+        patient = self.clinic.patient() if own and role is Role.CLINICIAN else self.patients[role][subject]
+        doctor = self.callers[role] if own and role is Role.CLINICIAN else self.colleague
+        booker = self.callers[role] if own and role is Role.SERVICE else self.clinic.admin
+        body = self.clinic.booking(patient, doctor, self.world.kind, self.world.free())
+        made = booker.post("/series", body | {"frequency": "monthly", "interval": 6, "count": 2})
+        assert made.status_code == 201, made.text
+        return {"series_id": made.get_json()["id"]}
+
     def due(self, role: Role, subject: int) -> dict[str, str]:
         """A visit whose time has come."""
         return self.appointment(role, subject, "begin")
@@ -372,6 +385,12 @@ THINGS = [
     Thing("POST /api/v1/waitlist/{entry_id}/decline", Circle.waiting,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
     Thing("POST /api/v1/waitlist/{entry_id}/withdraw", Circle.waiting,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("GET /api/v1/series/{series_id}", Circle.series,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/series/{series_id}/reschedule", Circle.series,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("POST /api/v1/series/{series_id}/cancel", Circle.series,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
     Thing("GET /api/v1/rooms/{room_id}", Circle.room,
           {"admin clinician nurse receptionist patient service": "200 200 200"}),
