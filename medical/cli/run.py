@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -28,8 +27,8 @@ from medical.platform.server import Reservation, Server
 
 LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
-UPKEEP_AFTER_SECONDS, UPKEEP_EVERY_SECONDS = 600, 3600
-"""When it is looked whether anything is due; what was done today is not done again."""
+UPKEEP_SECONDS = 300
+"""After so long it is looked again whether anything is due."""
 
 log = get_logger(__name__)
 
@@ -171,25 +170,19 @@ def seal(over: threading.Event) -> None:
 
 
 def look_after(over: threading.Event) -> None:
-    """Once a day let diaries be kept up, in a process of its own, until ``over``."""
-    done_on = None
-    pause = UPKEEP_AFTER_SECONDS
-    while not over.wait(pause):
-        pause = UPKEEP_EVERY_SECONDS
-        today = datetime.now(UTC).date()
-        if done_on != today:
-            try:
-                in_child(kept_up, refusals=REFUSALS)
-                done_on = today
-            except Refused as error:
-                log.error("upkeep_failed", reason=str(error))
+    """Let diaries be kept up, each time in a process that ends again, until ``over``."""
+    while not over.wait(UPKEEP_SECONDS):
+        try:
+            in_child(kept_up, refusals=REFUSALS)
+        except Refused as error:
+            log.error("upkeep_failed", reason=str(error))
 
 
-def kept_up() -> int:
-    """How many organisations needed it; imported late, see ``application``."""
+def kept_up() -> None:
+    """Keep diaries up; imported late, see ``application``."""
     from medical.cli.upkeep import keep_up
 
-    return keep_up(Settings.load())
+    keep_up(Settings.load(), quietly=True)
 
 
 def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:

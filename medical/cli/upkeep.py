@@ -1,4 +1,4 @@
-"""``medical upkeep``: what diaries need once a day, for whoever runs it by a timer of their own."""
+"""``medical upkeep``: what diaries need without anybody asking, for whoever runs it by a timer of their own."""
 
 import os
 from pathlib import Path
@@ -17,17 +17,20 @@ log = get_logger(__name__)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: data]")
 @explains("command_failed")
 def upkeep(data: Path | None) -> None:
-    """Keep open windows and holidays right for the days that come; `medical run` does so by itself."""
+    """Open the days that come and pass lapsed waitlist offers on; `medical run` does so by itself."""
     if data:
         os.environ["MEDICAL_DATA"] = str(data)
     settings = Settings.load()
     configure(settings)
     with provided(settings):
-        keep_up(Settings.load())
+        keep_up(Settings.load(), quietly=False)
 
 
-def keep_up(settings: Settings) -> int:
-    """How many organisations were looked after; imported late, so that `medical --help` stays quick."""
+def keep_up(settings: Settings, *, quietly: bool) -> None:
+    """Look after every organisation, and log it, ``quietly`` only if anything was done.
+
+    Imports late, so that `medical --help` stays quick.
+    """
     from medical.app import create_app
     from medical.platform.waiting import wait_for_database
     from medical.scheduling.upkeep import run
@@ -35,6 +38,6 @@ def keep_up(settings: Settings) -> int:
     configure(settings)
     wait_for_database(settings.database_url, settings.database_wait_seconds)
     with create_app().app_context():
-        organizations = run()
-    log.info("diaries_kept_up", organizations=organizations)
-    return organizations
+        done = run()
+    if any(done) or not quietly:
+        log.info("diaries_kept_up", organizations=done.organizations, offers=done.offers)

@@ -1,40 +1,56 @@
-"""What diaries need once a day: open windows for the days that come, none for those that are over."""
+"""What diaries need without anybody asking: open windows for the days that come, lapsed offers passed on."""
 
 from datetime import date
+from typing import NamedTuple
+from uuid import UUID
 
 from sqlalchemy import select, text
 
 from medical.platform import clock
 from medical.platform.db import Scope, db, enter
-from medical.scheduling import holiday_calendar, windows
+from medical.scheduling import holiday_calendar, waitlist, windows
 from medical.scheduling.hours_models import HolidayCalendar
 
-DUE = text("SELECT id FROM upkeep WHERE kept_on IS DISTINCT FROM :today ORDER BY id")
+EACH = text("SELECT id, kept_on IS DISTINCT FROM :today AS due FROM upkeep ORDER BY id")
 DONE = text("UPDATE upkeep SET kept_on = :today WHERE id = :id")
 
 
-def run() -> int:
-    """Look after every organisation that nobody looked after today; how many.
+class Done(NamedTuple):
+    """What one run did."""
 
-    A short transaction for some clinicians at a time, so that nobody who changes hours waits long. What
-    is interrupted is done again the next time, and finds most of it right.
+    organizations: int
+    """So many had not been looked after today."""
+    offers: int
+    """So many offers had lapsed."""
+
+
+def run() -> Done:
+    """Look after every organisation: once a day for its windows, each time for its waitlist; what was done.
+
+    Short transactions, so that nobody who changes hours or books waits long. What is interrupted is done
+    again the next time, and finds most of it right.
     """
     today = clock.now().date()
-    due = db.session.scalars(DUE, {"today": today}).all()
+    organizations = db.session.execute(EACH, {"today": today}).all()
     db.session.rollback()
+    offers = 0
     try:
-        for organization_id in due:
+        for organization_id, due in organizations:
             enter(Scope(organization_id))
-            _look_after(today)
-            db.session.execute(DONE, {"today": today, "id": organization_id})
-            db.session.commit()
+            if due:
+                _open_days(organization_id, today)
+            while waitlist.pass_on_lapsed():
+                db.session.commit()
+                offers += 1
+            db.session.rollback()
     finally:
         db.session.rollback()
         enter(None)
-    return len(due)
+    return Done(sum(due for _, due in organizations), offers)
 
 
-def _look_after(today: date) -> None:
+def _open_days(organization_id: UUID, today: date) -> None:
+    """Write holidays and windows as far as they reach, and forget those that are over."""
     windows.hold()
     for calendar in db.session.scalars(select(HolidayCalendar).order_by(HolidayCalendar.location_id)).all():
         holiday_calendar.write_national(calendar)
@@ -44,3 +60,5 @@ def _look_after(today: date) -> None:
         windows.hold()
         windows.refresh(clinician_ids)
         db.session.commit()
+    db.session.execute(DONE, {"today": today, "id": organization_id})
+    db.session.commit()
