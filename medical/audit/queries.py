@@ -56,7 +56,7 @@ IS_OURS = text("SELECT EXISTS (SELECT FROM patient_cards(:patient_id))")
 
 ACCESSES = text(
     """
-    SELECT e.id, e.occurred_at, e.action, e.outcome, e.actor_roles, e.purpose, u.given_name, u.family_name,
+    SELECT e.id, e.occurred_at, e.action, e.outcome, e.code, e.actor_roles, e.purpose, u.given_name, u.family_name,
            e.actor_id IS NOT NULL AND e.actor_id = p.user_id AS own, g.reason_code
     FROM audit_event e
     LEFT JOIN users u ON u.id = e.actor_id AND u.organization_id = e.organization_id

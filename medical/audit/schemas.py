@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from medical.audit import words
 from medical.audit.models import AuditEvent
 from medical.audit.reading import END, Verified
+from medical.audit.service import DRY_RUN
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, Output, Text
@@ -101,7 +102,7 @@ class AccessOut(Output, frozen=True, kw_only=True):
             occurred_at=row.occurred_at,
             who=who,
             role=words.roles_said(row.actor_roles),
-            what=words.said_of(row.action, who, refused=refused),
+            what=words.said_of(row.action, who, refused=refused, dry_run=row.code == DRY_RUN),
             action=row.action,
             refused=refused,
             break_glass=row.reason_code is not None or row.purpose == "BTG",

@@ -14,7 +14,9 @@ from medical.platform.db import db, refusal_of, scope_organization, scope_user
 from medical.platform.ids import new_id
 from medical.platform.logging import get_logger
 
-PENDING, SEARCHED, PURPOSE = "touched", "searched", "purpose"
+PENDING, SEARCHED, PURPOSE, DRY = "touched", "searched", "purpose", "dry"
+DRY_RUN = "dry_run"
+"""The code of an event whose request only asked what would come about."""
 SALT_BYTES = 16
 LONGEST_SEARCH = 4000
 
@@ -59,6 +61,11 @@ def for_purpose(purpose: str) -> None:
     db.session().info[PURPOSE] = purpose
 
 
+def dry_run() -> None:
+    """Say that this request only asks what would come about, and changes nothing."""
+    db.session().info[DRY] = DRY_RUN
+
+
 def record(action: str, outcome: str, code: str | None = None) -> None:
     """Write one event for each thing touched since the last record, or one event for none.
 
@@ -67,6 +74,7 @@ def record(action: str, outcome: str, code: str | None = None) -> None:
     Raises ``AuditUnavailable`` when they cannot be written.
     """
     pending = db.session().info
+    dry = pending.pop(DRY, None)
     touched = _specific(pending.pop(PENDING, {})) or [(None, None, None)]
     actor = authz.find_actor()
     common = {
@@ -80,7 +88,7 @@ def record(action: str, outcome: str, code: str | None = None) -> None:
         "purpose": pending.pop(PURPOSE, None),
         "action": str(action),
         "outcome": outcome,
-        "code": code,
+        "code": code or dry,
         "request_id": authz.current_request_id(),
         "source": authz.current_source(),
     }

@@ -43,9 +43,9 @@ DONE = {
     Action.WAITLIST_ACCEPTED: "accepted a time that was offered to you",
     Action.WAITLIST_DECLINED: "declined a time that was offered to you",
     Action.WAITLIST_WITHDRAWN: "took you off the waitlist",
-    Action.SERIES_BOOKED: "booked a series of appointments for you, or looked whether it could be booked",
+    Action.SERIES_BOOKED: "booked a series of appointments for you",
     Action.SERIES_READ: "looked at a series of appointments of yours",
-    Action.SERIES_RESCHEDULED: "moved a series of appointments of yours, or looked whether it could be moved",
+    Action.SERIES_RESCHEDULED: "moved a series of appointments of yours",
     Action.SERIES_CANCELLED: "cancelled a series of appointments of yours",
     Action.AUDIT_READ: "looked at what is noted about your record",
     Action.ACCESS_LOG_READ: "read this list",
@@ -69,11 +69,13 @@ REASONS = {
 }
 
 
-def said_of(action: str, who: str, *, refused: bool) -> str:
-    """One sentence: who did what, or tried to."""
+def said_of(action: str, who: str, *, refused: bool, dry_run: bool) -> str:
+    """One sentence: who did what, tried to, or asked what would come of it."""
     done = DONE.get(action, f"used your record ({action})")  # type: ignore[call-overload]  # an action is a text
     if refused:
         return f"{who} tried to use your record and was refused ({action})."
+    if dry_run:
+        return f"{who} looked what would change for you, and changed nothing ({action})."
     return f"{who} {done}."
 
 

@@ -129,6 +129,22 @@ def reschedule(
     """
     appointment = service.get_appointment(actor, appointment_id, lock=True)
     ensure_version(appointment.version, expected_version)
+    freed_at = appointment.start_at
+    freed = move(actor, appointment, start=start, clinician_id=clinician_id, location_id=location_id, reason=reason)
+    waitlist.offer_freed(freed, freed_at)
+    return appointment
+
+
+def move(
+    actor: Actor,
+    appointment: Appointment,
+    *,
+    start: datetime,
+    clinician_id: UUID | None,
+    location_id: UUID | None,
+    reason: str | None,
+) -> Sequence[UUID]:
+    """Reschedule an appointment whose row is locked; the clinicians whose time that gave free. See ``reschedule``."""
     policy.outcome_of(Act.RESCHEDULE, appointment.status)
     kind = service.get_appointment_type(appointment.appointment_type_id)
     policy.is_late(actor, appointment.start_at, kind.cancellation_cutoff_minutes, clock.now())
@@ -145,8 +161,7 @@ def reschedule(
     _settle(appointment, new, partial(claims.move, appointment.id), own_id=appointment.id)
     appointment.status_reason, appointment.overbooked = reason, False
     service.flush(appointment)
-    waitlist.offer_freed(old.clinicians, old.start)
-    return appointment
+    return old.clinicians
 
 
 def new_visit(

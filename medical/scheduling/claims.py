@@ -99,10 +99,9 @@ BUSY_EACH = text(
 )
 TIMES = text(
     """
-    SELECT start_at, end_at FROM allocation
-    WHERE bookable_id = :bookable_id AND (expires_at IS NULL OR expires_at > :now)
+    SELECT bookable_id, appointment_id, start_at, end_at FROM allocation
+    WHERE bookable_id = ANY(CAST(:bookables AS uuid[])) AND (expires_at IS NULL OR expires_at > :now)
       AND start_at < :end AND end_at > :start AND start_at > CAST(:start AS timestamptz) - interval '36 hours'
-      AND (appointment_id IS NULL OR appointment_id IS DISTINCT FROM CAST(:but AS uuid))
     """
 )
 
@@ -214,12 +213,19 @@ def busy(wanted: Sequence[Claim], but: UUID | None = None) -> list[type[NotBooka
     return [REFUSALS[kind] for kind in db.session.scalars(BUSY, values)]
 
 
-def times_of(
-    bookable_id: UUID, start: datetime, end: datetime, but: UUID | None
-) -> Sequence[tuple[datetime, datetime]]:
-    """The claims on somebody's time that touch [start, end), but for the appointment ``but``."""
-    values = {"bookable_id": bookable_id, "start": start, "end": end, "now": clock.now(), "but": but}
-    return [(row.start_at, row.end_at) for row in db.session.execute(TIMES, values)]
+class Claimed(NamedTuple):
+    """Whose time an appointment has, or a hold or a group, from when to when."""
+
+    bookable_id: UUID
+    appointment_id: UUID | None
+    start: datetime
+    end: datetime
+
+
+def times_of(bookables: Iterable[UUID], start: datetime, end: datetime) -> Sequence[Claimed]:
+    """The claims on these people's time that touch [start, end)."""
+    values = {"bookables": list(bookables), "start": start, "end": end, "now": clock.now()}
+    return [Claimed(*row) for row in db.session.execute(TIMES, values)]
 
 
 def _take(

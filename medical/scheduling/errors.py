@@ -48,9 +48,9 @@ class NotBookable(Conflict):
         reasons: "Sequence[type[NotBookable]]" = (),
         next_free: Callable[[], Sequence[FreeTime]] | None = None,
     ) -> None:
-        told = [Reason(one.code, one.detail) for one in reasons or [type(self)]]
+        self.reasons = [Reason(one.code, one.detail) for one in reasons or [type(self)]]
         self._next_free = next_free
-        super().__init__(detail, members={"reasons": msgspec.to_builtins(told), "next_free": []})
+        super().__init__(detail, members={"reasons": msgspec.to_builtins(self.reasons), "next_free": []})
 
     def complete(self) -> None:
         """Look up the next free times."""
@@ -273,6 +273,30 @@ class SeriesRefused(Conflict):
     shape = SeriesProblem
 
     def __init__(self, detail: str | None = None, *, refused: Sequence[RefusedOccurrence] = ()) -> None:
+        super().__init__(detail, members=msgspec.to_builtins({"refused": list(refused)}))
+
+
+class RefusedDecision(Struct, frozen=True):
+    """An appointment of which what was decided cannot be done, and why."""
+
+    appointment_id: UUID
+    reasons: list[Reason]
+
+
+class DecisionsProblem(Problem, frozen=True, kw_only=True):
+    """Why time off is refused: every decision that cannot be carried out."""
+
+    refused: list[RefusedDecision]
+
+
+class DecisionsRefused(Conflict):
+    """What was decided of some appointments cannot be done, so nothing is."""
+
+    code, title = "decisions_refused", "Decisions refused"
+    detail = "Not all that was decided can be done; nothing was changed, and no time off taken."
+    shape = DecisionsProblem
+
+    def __init__(self, detail: str | None = None, *, refused: Sequence[RefusedDecision] = ()) -> None:
         super().__init__(detail, members=msgspec.to_builtins({"refused": list(refused)}))
 
 

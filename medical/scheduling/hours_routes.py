@@ -13,7 +13,8 @@ from medical.platform.http import endpoint
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 from medical.scheduling import explain as explanations
 from medical.scheduling import holiday_calendar, one_offs
-from medical.scheduling.errors import HolidayExists, NationalHoliday, NotYourDiary
+from medical.scheduling import time_offs as planner
+from medical.scheduling.errors import DecisionsRefused, HolidayExists, NationalHoliday, NotYourDiary
 from medical.scheduling.hours_models import AvailabilityException
 from medical.scheduling.hours_schemas import (
     AddHoliday,
@@ -28,10 +29,10 @@ from medical.scheduling.hours_schemas import (
     SlotExplanationOut,
     TakenTimeOffOut,
     TimeOffOut,
+    TimeOffQuery,
 )
 from medical.scheduling.one_offs import Kind
 from medical.scheduling.permissions import Permission
-from medical.scheduling.schemas import AppointmentOut
 
 openings = Blueprint("openings", __name__, url_prefix="/api/v1/openings")
 time_offs = Blueprint("time-offs", __name__, url_prefix="/api/v1/time-offs")
@@ -91,23 +92,20 @@ def delete_opening(opening_id: UUID) -> None:
     time_offs.post(""),
     permission=Permission.AVAILABILITY_EDIT,
     body=CreateTimeOff,
+    query=TimeOffQuery,
     returns=(201, TakenTimeOffOut),
-    errors=[NotFound, NotYourDiary],
+    errors=[NotFound, NotYourDiary, DecisionsRefused],
     audit=Action.TIME_OFF_CREATED,
     idempotent=True,
 )
-def take_time_off(body: CreateTimeOff) -> TakenTimeOffOut:
-    """Close a clinician's diary for a time; the answer names the appointments it hits, which stay."""
-    time_off, hit = one_offs.take_time_off(current_actor(), **body.arguments())
-    return TakenTimeOffOut(
-        id=time_off.id,
-        clinician_id=time_off.clinician_id,
-        start=time_off.start_at,
-        end=time_off.end_at,
-        reason=time_off.reason,
-        affected=[AppointmentOut.of(appointment) for appointment in hit.visible],
-        others_affected=hit.others,
-    )
+def take_time_off(body: CreateTimeOff, query: TimeOffQuery) -> TakenTimeOffOut:
+    """Close a clinician's diary for a time, and move or cancel what it hits as `decisions` tell, all or nothing.
+
+    What nothing is decided of is kept, and named in the answer. `dry_run` changes nothing: it names what would be hit,
+    each with free times that it could be moved to.
+    """
+    actor, given = current_actor(), body.arguments()
+    return TakenTimeOffOut.of(planner.look(actor, **given) if query.dry_run else planner.take(actor, **given))
 
 
 @endpoint(

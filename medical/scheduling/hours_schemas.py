@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -11,13 +11,16 @@ from msgspec import Meta, field
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text
+from medical.scheduling.errors import FreeTime
 from medical.scheduling.explain import Explanation
 from medical.scheduling.holiday_calendar import countries
 from medical.scheduling.hours_models import AvailabilityException, Holiday, HolidayCalendar
 from medical.scheduling.schemas import AppointmentOut, Minute, Minutes, TypeIds
+from medical.scheduling.time_offs import Decided, Decision, Taken
 
 LONGEST_OPENING = timedelta(hours=24)
 LONGEST_TIME_OFF = timedelta(days=400)
+MOST_DECISIONS = 200
 EARLIEST_DAY, LATEST_DAY = date(1900, 1, 1), date(2200, 12, 31)
 
 
@@ -43,17 +46,62 @@ class CreateOpening(Input, frozen=True, kw_only=True):
         yield from _span_problems(self.start, self.end, LONGEST_OPENING)
 
 
+class DecideAppointment(Input, frozen=True, kw_only=True):
+    """What is to become of an appointment that time off hits: kept, moved or cancelled.
+
+    To be moved it needs a new `start`, another clinician, or both; to be cancelled, a `reason`. With a `version` that
+    is no longer the present one it is refused.
+    """
+
+    appointment_id: UUID
+    action: Decided
+    start: Minute | None = None
+    clinician_id: UUID | None = None
+    location_id: UUID | None = None
+    reason: LongText | None = None
+    version: Annotated[int, Meta(ge=1)] | None = None
+
+    def problems(self) -> Iterator[FieldProblem]:
+        """What is wrong between fields that are right by themselves."""
+        if self.action is Decided.MOVE and self.start is None and self.clinician_id is None:
+            yield FieldProblem("/start", "required for a move, unless a clinician is given")
+        if self.action is Decided.CANCEL and self.reason is None:
+            yield FieldProblem("/reason", "required to cancel")
+        if self.action is not Decided.MOVE:
+            for name in ("start", "clinician_id", "location_id"):
+                if getattr(self, name) is not None:
+                    yield FieldProblem(f"/{name}", "is for moves")
+
+
 class CreateTimeOff(Input, frozen=True, kw_only=True):
-    """A time in which a clinician cannot be booked."""
+    """A time in which a clinician cannot be booked, and what becomes of appointments that it hits; others are kept."""
 
     clinician_id: UUID
     start: Minute
     end: Minute
     reason: LongText | None = None
+    decisions: Annotated[list[DecideAppointment], Meta(max_length=MOST_DECISIONS)] = field(default_factory=list)
 
     def problems(self) -> Iterator[FieldProblem]:
         """What is wrong between fields that are right by themselves."""
         yield from _span_problems(self.start, self.end, LONGEST_TIME_OFF)
+        seen: set[UUID] = set()
+        for n, decision in enumerate(self.decisions):
+            for problem in decision.problems():
+                yield FieldProblem(f"/decisions/{n}{problem.pointer}", problem.message)
+            if decision.appointment_id in seen:
+                yield FieldProblem(f"/decisions/{n}/appointment_id", "is decided twice")
+            seen.add(decision.appointment_id)
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields by name, decisions as the service takes them."""
+        return super().arguments() | {"decisions": [Decision(**one.arguments()) for one in self.decisions]}
+
+
+class TimeOffQuery(Input, frozen=True, kw_only=True):
+    """Whether it is only to be told what the time off would hit, and where that could be instead."""
+
+    dry_run: bool = False
 
 
 class ExceptionQuery(PageQuery, frozen=True, kw_only=True):
@@ -115,16 +163,51 @@ class TimeOffOut(Output, frozen=True, kw_only=True):
         )
 
 
-class TakenTimeOffOut(Output, frozen=True, kw_only=True):
-    """Time off, and the appointments it hits, which stay: those the caller may see, and how many others."""
+class AffectedOut(AppointmentOut, frozen=True, kw_only=True):
+    """An appointment as it is now, what became of it, and in a dry run free times near it, at most three.
 
-    id: UUID
+    All could be moved to the first of theirs together.
+    """
+
+    action: Decided
+    proposed: list[FreeTime]
+
+
+class TakenTimeOffOut(Output, frozen=True, kw_only=True):
+    """Time off, and the appointments it hits: those the caller may see, and how many others, which are kept.
+
+    `id` is null in a dry run.
+    """
+
+    id: UUID | None
     clinician_id: UUID
     start: Instant
     end: Instant
     reason: str | None
-    affected: list[AppointmentOut]
+    dry_run: bool
+    affected: list[AffectedOut]
     others_affected: int
+
+    @classmethod
+    def of(cls, taken: Taken) -> "TakenTimeOffOut":
+        """The time off as callers see it."""
+        return cls(
+            id=None if taken.dry_run else taken.time_off.id,
+            clinician_id=taken.time_off.clinician_id,
+            start=taken.time_off.start_at,
+            end=taken.time_off.end_at,
+            reason=taken.time_off.reason,
+            dry_run=taken.dry_run,
+            affected=[
+                AffectedOut(
+                    **msgspec.structs.asdict(AppointmentOut.of(visit)),
+                    action=taken.decided.get(visit.id, Decided.KEEP),
+                    proposed=[*taken.proposed.get(visit.id, ())],
+                )
+                for visit in taken.visible
+            ],
+            others_affected=taken.others,
+        )
 
 
 def _country_problem(country: str) -> str | None:

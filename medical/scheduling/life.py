@@ -1,5 +1,6 @@
 """What becomes of an appointment once it has a time: the moves of the table of states."""
 
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -36,6 +37,16 @@ def change(
     """
     appointment = service.get_appointment(actor, appointment_id, lock=True)
     ensure_version(appointment.version, expected_version)
+    if freed := apply(actor, appointment, act, reason):
+        waitlist.offer_freed(freed, appointment.start_at)
+    return appointment
+
+
+def apply(actor: Actor, appointment: Appointment, act: Act, reason: str | None = None) -> Sequence[UUID]:
+    """Do this with an appointment whose row is locked; the clinicians whose time that gave free.
+
+    Raises what ``change`` raises of the act itself.
+    """
     to = policy.outcome_of(act, appointment.status)
     policy.ensure_timely(act, appointment.start_at, appointment.time_zone, clock.now())
     if act is Act.CANCEL and appointment.status != Status.REQUESTED:
@@ -48,14 +59,13 @@ def change(
         _take_again(appointment)
     appointment.status, appointment.status_reason = to, reason
     if to in policy.RELEASING:
-        _give_free(appointment)
-    else:
-        service.flush(appointment)
-    return appointment
+        return _give_free(appointment)
+    service.flush(appointment)
+    return []
 
 
-def _give_free(appointment: Appointment) -> None:
-    """Write that it is off, release the time, and offer it to who waits for one.
+def _give_free(appointment: Appointment) -> Sequence[UUID]:
+    """Write that it is off, and release the time; whose it was.
 
     The lock comes before the release: who waits for the time under it waits for this transaction too.
     """
@@ -66,7 +76,7 @@ def _give_free(appointment: Appointment) -> None:
     if session_id:
         groups.leave(session_id)
     claims.release(appointment.id)
-    waitlist.offer_freed(clinician_ids, appointment.start_at)
+    return clinician_ids
 
 
 def _draw(appointment: Appointment) -> int:

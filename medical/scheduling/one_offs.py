@@ -1,28 +1,23 @@
-"""One-off openings of a clinician's diary, and time off. Neither touches what is booked."""
+"""Exceptions from the weekly hours of a clinician: one-off openings, and time off. Neither touches what is booked."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select, tuple_
 
 from medical.audit import service as audit
 from medical.people import service as people
 from medical.people.models import Clinician
 from medical.platform.authz import Actor
-from medical.platform.db import db, unattended
+from medical.platform.db import db
 from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
-from medical.scheduling import claims, policy, queries, service, windows
+from medical.scheduling import policy, service, windows
 from medical.scheduling.hours_models import AvailabilityException
-from medical.scheduling.models import Appointment, Status
-
-HOLDING = (Status.REQUESTED, Status.BOOKED, Status.ARRIVED, Status.CHECKED_IN, Status.IN_PROGRESS)
-"""Statuses of visits that time off would hit."""
-LONGEST_VISIT = timedelta(days=1)
 
 
 class Kind(StrEnum):
@@ -30,13 +25,6 @@ class Kind(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
-
-
-class Affected(NamedTuple):
-    """The visits that time off hits: those the actor may see, and how many others."""
-
-    visible: Sequence[Appointment]
-    others: int
 
 
 def open_once(
@@ -50,28 +38,19 @@ def open_once(
     policy.ensure_can_edit_hours(actor, clinician_id)
     location_id = location_id or clinician.location_id
     service.ensure_references(location_id, appointment_type_ids)
-    return _add(
+    windows.hold()
+    opening = make(
         actor, Kind.OPEN, clinician, location_id=location_id, appointment_type_ids=appointment_type_ids, **times
     )
+    audit.touch("availability-exception", opening.id)
+    return add(opening)
 
 
-def take_time_off(actor: Actor, *, clinician_id: UUID, **times: Any) -> tuple[AvailabilityException, Affected]:
-    """Close the diary of a clinician for a time; what was booked stays, and is named.
-
-    Raises ``NotFound`` or ``NotYourDiary``.
-    """
-    clinician = people.get_clinician(clinician_id)
-    policy.ensure_can_edit_hours(actor, clinician_id)
-    time_off = _add(actor, Kind.CLOSED, clinician, **times)
-    claims.lock([clinician_id])  # who books at this moment is waited for, and named
-    return time_off, _affected(actor, time_off)
-
-
-def _add(
+def make(
     actor: Actor, kind: Kind, clinician: Clinician, *, start: datetime, end: datetime, **details: Any
 ) -> AvailabilityException:
-    windows.hold()
-    exception = AvailabilityException(
+    """An exception that does not count yet."""
+    return AvailabilityException(
         id=new_id(),
         clinician_id=clinician.id,
         kind=kind,
@@ -82,31 +61,17 @@ def _add(
         created_by=actor.user_id,
         **details,
     )
+
+
+def add(exception: AvailabilityException) -> AvailabilityException:
+    """Let the exception count. The caller holds the windows."""
     db.session.add(exception)
     _refresh(exception)
-    audit.touch("availability-exception", exception.id)
     return exception
 
 
 def _refresh(exception: AvailabilityException) -> None:
     windows.refresh([exception.clinician_id], windows.around(exception.start_at, exception.end_at))
-
-
-def _affected(actor: Actor, time_off: AvailabilityException) -> Affected:
-    hit = (
-        queries.of_clinician(time_off.clinician_id),
-        Appointment.status.in_(HOLDING),
-        Appointment.start_at < time_off.end_at,
-        Appointment.start_at > time_off.start_at - LONGEST_VISIT,
-        Appointment.end_at > time_off.start_at,
-    )
-    query = queries.visible_appointments(actor).where(*hit).order_by(Appointment.start_at, Appointment.id)
-    visible = db.session.scalars(query).all()
-    for appointment in visible:
-        audit.touch("appointment", None, patient_id=appointment.patient_id)
-    with unattended():
-        count = db.session.scalars(select(func.count()).select_from(Appointment).where(*hit)).one()
-    return Affected(visible, count - len(visible))
 
 
 def get(kind: Kind, exception_id: UUID) -> AvailabilityException:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import with_expression
 
 from medical.identity.permissions import Role
+from medical.people.models import Device, Room
 from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.scheduling.models import (
@@ -56,6 +57,11 @@ def visible_appointments(actor: Actor) -> Select[Appointment]:
     if Role.CLINICIAN in actor.roles:
         seen |= Appointment.id.in_(select(func.taking_part(actor.user_id)))
     return query.where(seen)
+
+
+def thing_ids() -> Sequence[UUID]:
+    """All rooms and devices of the organisation."""
+    return db.session.scalars(select(Room.id).union_all(select(Device.id))).all()
 
 
 def visible_series(actor: Actor) -> Select[Series]:

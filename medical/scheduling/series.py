@@ -110,6 +110,8 @@ def book(
         for number in range(series.occurrences)
     ]
     claims.lock({clinician_id, patient.id})
+    if dry_run:
+        audit.dry_run()
     attempt = db.session.begin_nested()
     search = Search(kind, patient.id, clinician_id, location_id)
     series_times.settle(search, occurrences, whole=on_conflict is OnConflict.FAIL)
@@ -167,6 +169,8 @@ def reschedule(
     freed = [(visit.clinician_id, visit.start_at) for visit in visits]
 
     claims.lock({to, series.patient_id, *(whose for whose, _ in freed)})
+    if dry_run:
+        audit.dry_run()
     attempt = db.session.begin_nested()
     claims.release(*(visit.id for visit in visits))
     search = Search(kind, series.patient_id, to, location_id)

@@ -114,7 +114,7 @@ def propose(search: Search, occurrences: Sequence[Occurrence]) -> None:
         return
     found = slots.search_each(
         appointment_type_id=search.kind.id,
-        clinician_id=search.clinician_id,
+        clinician_ids=[search.clinician_id],
         location_id=search.location_id,
         spans=[span for one in refused for span in ((one.start - BEFORE, one.start), (one.start, one.start + AFTER))],
         now=clock.now(),

@@ -154,25 +154,28 @@ def places(
 def search_each(
     *,
     appointment_type_id: UUID,
-    clinician_id: UUID,
+    clinician_ids: Sequence[UUID] | None,
     location_id: UUID | None,
     spans: Sequence[tuple[datetime, datetime]],
     now: datetime,
     limit: int,
+    specialty: str | None = None,
+    minutes: int | None = None,
+    with_ids: Sequence[UUID] = (),
 ) -> Sequence[Sequence[Slot]]:
-    """The clinician's first free times that start in each of the spans, ``limit`` at most of each."""
+    """The first free times that start in each of the spans, ``limit`` at most of each."""
     values = {
         "organization_id": scope_organization(),
         "appointment_type_id": appointment_type_id,
         "starts": [start for start, _ in spans],
         "untils": [until for _, until in spans],
-        "clinician_ids": [clinician_id],
-        "specialty": None,
+        "clinician_ids": None if clinician_ids is None else list(clinician_ids),
+        "specialty": specialty,
         "location_id": location_id,
         "now": now,
         "limit": limit,
-        "minutes": None,
-        "with_ids": [],
+        "minutes": minutes,
+        "with_ids": list(with_ids),
         "after": None,
         "after_clinician_id": None,
     }

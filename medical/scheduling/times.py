@@ -187,7 +187,8 @@ def next_free(
 
 def suitable(kind: AppointmentType, free: list[FreeTime], appointment: Appointment) -> list[FreeTime]:
     """Those of the times, in order, at which the patient is free too, on days that take more of the type."""
-    taken = claims.times_of(appointment.patient_id, free[0].start, max(time.end for time in free), appointment.id)
-    apart = [time for time in free if all(time.end <= begins or ends <= time.start for begins, ends in taken)]
+    taken = claims.times_of([appointment.patient_id], free[0].start, max(time.end for time in free))
+    others = [claim for claim in taken if claim.appointment_id != appointment.id]
+    apart = [time for time in free if all(time.end <= other.start or other.end <= time.start for other in others)]
     full = limits.full_days(kind, [(time.clinician_id, time.start) for time in apart], [appointment.id])
     return [time for n, time in enumerate(apart) if n not in full]

@@ -325,7 +325,8 @@ class TestTimeOff:
         )
         assert clinic.admin.post(f"/appointments/{gone['id']}/cancel", {"reason": "ill"}).status_code == 200
         made = week.post("/time-offs", day_after(3, "09:59"), day_after(3, "12:00")).get_json()
-        assert (made["affected"], made["others_affected"]) == ([hit], 0)
+        kept = hit | {"action": "keep", "proposed": []}
+        assert (made["affected"], made["others_affected"]) == ([kept], 0)
         for appointment in (hit, beside):
             assert clinic.admin.get(f"/appointments/{appointment['id']}").get_json()["status"] == "booked"
 
