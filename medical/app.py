@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from flask import Flask
+from sqlalchemy.event import listen
 from sqlalchemy.orm import configure_mappers
 
 from medical import access
@@ -24,7 +25,7 @@ from medical.people import care_routes as care
 from medical.people import proxy_routes as proxies
 from medical.people import room_routes as rooms
 from medical.people import routes as people
-from medical.platform import db, health, http, logging, openapi, web
+from medical.platform import db, driver, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
 from medical.scheduling import hold_routes as holds
 from medical.scheduling import hours_routes as hours
@@ -103,6 +104,8 @@ def _connect(flask_app: Flask, settings: Settings) -> None:
     flask_app.config["SQLALCHEMY_DATABASE_URI"] = db.sqlalchemy_url(settings.database_url or NO_DATABASE)
     flask_app.config["SQLALCHEMY_ENGINE_OPTIONS"] = db.engine_options(settings)
     db.db.init_app(flask_app)
+    with flask_app.app_context():
+        listen(db.db.engine, "do_connect", driver.connect)
     configure_mappers()
 
 

@@ -45,8 +45,12 @@ SESSION_SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",
     "idle_session_timeout": "30s",
+    "enable_seqscan": "off",
 }
-"""A sealer that stands still loses its connection, and with it its turn, after half a minute."""
+"""A sealer that stands still loses its connection, and with it its turn, after half a minute.
+
+It never wants a whole table; but a plan that was made while one was empty would read it whole ever after.
+"""
 
 LAST = """
     SELECT number, last_position, head, horizon::text::bigint,
@@ -64,14 +68,15 @@ UNSEALED = """
     FROM audit_event e
     WHERE e.transaction_id >= %(horizon)s::text::xid8
       AND e.transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-      AND NOT EXISTS (SELECT FROM audit_link l WHERE l.event_id = e.id)
+      AND NOT EXISTS (SELECT FROM audit_link l WHERE l.event_id = e.id OFFSET 0)
     ORDER BY e.transaction_id, e.id LIMIT %(limit)s
 """
 """Events of transactions that are over, and have no place yet.
 
 The horizon keeps it cheap: a seal that took all there was sets it to the oldest transaction that ran then. Whatever
 committed before has a smaller number, was seen and is sealed; whatever commits later has that number or a larger one.
-So nothing below the horizon is ever unsealed, and the index shows at once what lies above.
+So nothing below the horizon is ever unsealed, and the index shows at once what lies above. OFFSET 0 keeps PostgreSQL
+from a join: it would read all links there are, in the order of events, to find that the newest have none.
 """
 
 UNSEALED_AFTER_RESTORE = """

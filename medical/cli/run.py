@@ -1,5 +1,6 @@
 """``medical run``: from nothing to a serving program with one command."""
 
+import gc
 import os
 import secrets
 import signal
@@ -29,6 +30,9 @@ LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
 UPKEEP_SECONDS = 300
 """After so long it is looked again whether anything is due."""
+
+GARBAGE = (10_000, 20, 20)
+"""So many new objects before garbage is looked for; a page of appointments alone makes thousands, none in a circle."""
 
 log = get_logger(__name__)
 
@@ -202,4 +206,8 @@ def application() -> Any:
     """The application, made in each worker process; this one never imports it, so that it stays small."""
     from medical.app import create_app
 
-    return create_app()
+    made = create_app()
+    gc.collect()
+    gc.freeze()  # what stays for ever is looked through no more
+    gc.set_threshold(*GARBAGE)
+    return made

@@ -101,6 +101,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": CONNECT_SECONDS,
+        "pool_use_lifo": True,  # few that have their statements prepared, rather than many
         "hide_parameters": True,
     }
 

@@ -129,7 +129,7 @@ class TestRoundTrip:
         assert [row for row in catalog(url) if "alembic_version" not in row[1]] == empty
         command.upgrade(config, "head")
         assert catalog(url) == going_up[-1]
-        assert len({len(found) for found in going_up}) == len(steps), "each step changes something"
+        assert len({tuple(found) for found in going_up}) == len(steps), "each step changes something"
 
     def test_is_no_work_a_second_time(self, migrated: str) -> None:
         """A start on a database that is current leaves it alone."""

@@ -1,0 +1,52 @@
+"""The driver's connection keeps its prepared statements when a transaction is rolled back."""
+
+import os
+import socket
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from medical.platform.db import db
+from tests.clinic import Clinic, day_after
+
+PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE :like")
+
+
+def test_reads_that_are_rolled_back_are_planned_once(app: Flask) -> None:
+    with app.app_context():
+        for _ in range(10):
+            db.session.execute(text("SELECT 1 AS planned_once"))
+            db.session.rollback()
+        assert db.session.scalar(PREPARED, {"like": "%planned_once%"}) == 1
+
+
+def test_a_search_over_http_too(clinic: Clinic) -> None:
+    kind = clinic.appointment_type()
+    for _ in range(10):
+        clinic.free(kind, day_after(1), day_after(2))
+    with clinic.app.app_context():
+        assert db.session.scalar(PREPARED, {"like": "%CROSS JOIN LATERAL%"}) > 0
+
+
+def test_what_was_done_is_undone_also_after_an_error(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(text("CREATE TEMP TABLE undone (n int)"))
+        with pytest.raises(Exception, match="division by zero"):
+            db.session.execute(text("SELECT 1 / 0"))
+        db.session.rollback()
+        assert db.session.scalar(text("SELECT to_regclass('undone')")) is None
+
+
+def test_a_lost_connection_is_told(app: Flask) -> None:
+    with app.app_context():
+        driver = db.session.connection().connection.driver_connection
+        assert driver
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(OperationalError):
+            db.session.execute(text("SELECT 1"))
+        db.session.rollback()
+        assert driver.closed
+        assert db.session.scalar(text("SELECT 1")) == 1
