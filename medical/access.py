@@ -55,6 +55,7 @@ BOOKING = {
     Diary.APPOINTMENT_READ,
     Diary.APPOINTMENT_RESCHEDULE,
 }
+FEEDS = {Diary.CALENDAR_FEED_EDIT, Diary.CALENDAR_FEED_READ}
 VISIT = {Diary.APPOINTMENT_START, Diary.APPOINTMENT_COMPLETE}
 MISSED = {Diary.APPOINTMENT_NO_SHOW}
 DECIDING = {
@@ -79,19 +80,27 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         EXPLAINING,
         HOURS,
         BOOKING,
+        FEEDS,
         VISIT,
         MISSED,
         DECIDING,
     ),
     Role.CLINICIAN: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, CARING, GIVING_CARE, REVIEW, HOURS, BOOKING, VISIT, MISSED, DECIDING
+        EVERYBODY, ORIENTATION, PATIENTS, CARING, GIVING_CARE, REVIEW, HOURS, BOOKING, FEEDS, VISIT, MISSED, DECIDING
     ),
     Role.NURSE: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, CARING, {Diary.AVAILABILITY_READ}, BOOKING, VISIT, MISSED, DECIDING
+        EVERYBODY, ORIENTATION, PATIENTS, CARING, {Diary.AVAILABILITY_READ}, BOOKING, FEEDS, VISIT, MISSED, DECIDING
     ),
-    Role.RECEPTIONIST: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, MISSED, DECIDING),
+    Role.RECEPTIONIST: frozenset().union(
+        EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, FEEDS, MISSED, DECIDING
+    ),
     Role.PATIENT: frozenset().union(
-        EVERYBODY, ORIENTATION, {People.PATIENT_READ, People.PATIENT_UPDATE, Audit.ACCESS_LOG_READ}, PROXIES, BOOKING
+        EVERYBODY,
+        ORIENTATION,
+        {People.PATIENT_READ, People.PATIENT_UPDATE, Audit.ACCESS_LOG_READ},
+        PROXIES,
+        BOOKING,
+        FEEDS,
     ),
     Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW, TRAIL),
     Role.SERVICE: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, MISSED),
@@ -105,6 +114,7 @@ PUBLIC = {
     "oauth.issue_token",
     "oauth.show_metadata",
     "well_known.show_keys",
+    "calendars.read",
     "health.live",
     "health.ready",
     "health.show_metrics",

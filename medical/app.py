@@ -27,6 +27,7 @@ from medical.people import room_routes as rooms
 from medical.people import routes as people
 from medical.platform import db, driver, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.scheduling import feed_routes as feeds
 from medical.scheduling import hold_routes as holds
 from medical.scheduling import hours_routes as hours
 from medical.scheduling import life_routes as decisions
@@ -68,6 +69,8 @@ BLUEPRINTS = (
     holds.bp,
     waitlist.bp,
     series.bp,
+    feeds.bp,
+    feeds.calendars,
     trail.trail,
     trail.accesses,
     health.bp,

@@ -47,6 +47,9 @@ DONE = {
     Action.SERIES_READ: "looked at a series of appointments of yours",
     Action.SERIES_RESCHEDULED: "moved a series of appointments of yours",
     Action.SERIES_CANCELLED: "cancelled a series of appointments of yours",
+    Action.CALENDAR_FEED_CREATED: "made a secret address for the calendar of your appointments",
+    Action.CALENDAR_FEED_REVOKED: "revoked a secret address for the calendar of your appointments",
+    Action.CALENDAR_READ: "made an address by which a calendar program read your appointments",
     Action.AUDIT_READ: "looked at what is noted about your record",
     Action.ACCESS_LOG_READ: "read this list",
 }

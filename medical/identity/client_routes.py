@@ -27,7 +27,7 @@ from medical.identity.errors import (
 from medical.identity.permissions import Permission, grantable
 from medical.platform.authz import current_actor
 from medical.platform.errors import TooManyAttempts
-from medical.platform.http import endpoint
+from medical.platform.http import endpoint, own_address
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 
 service_clients = Blueprint("service-clients", __name__, url_prefix="/api/v1/service-clients")
@@ -145,7 +145,7 @@ def issue_token(form: bytes) -> TokenOut:
     asked = TokenRequest.read(form)
     credentials = grants.read_credentials(request.headers.get("Authorization"), **asked.credentials())
     access: service.Access = current_app.extensions["access"]
-    granted = grants.grant(access, credentials, asked.scopes, {_issuer(), _issuer() + TOKEN_PATH})
+    granted = grants.grant(access, credentials, asked.scopes, {own_address(), own_address() + TOKEN_PATH})
     return TokenOut(
         access_token=granted.access_token,
         token_type="Bearer",  # noqa: S106 - the type of token, not a token
@@ -158,9 +158,9 @@ def issue_token(form: bytes) -> TokenOut:
 def show_metadata() -> MetadataOut:
     """What the token endpoint can do, for programs (RFC 8414)."""
     return MetadataOut(
-        issuer=_issuer(),
-        token_endpoint=_issuer() + TOKEN_PATH,
-        jwks_uri=_issuer() + KEYS_PATH,
+        issuer=own_address(),
+        token_endpoint=own_address() + TOKEN_PATH,
+        jwks_uri=own_address() + KEYS_PATH,
         token_endpoint_auth_methods_supported=METHODS,
         token_endpoint_auth_signing_alg_values_supported=[*assertions.ALGORITHMS],
         grant_types_supported=[CLIENT_CREDENTIALS],
@@ -174,9 +174,3 @@ def _forbid_keeping(response: Response) -> Response:
     """What RFC 6749 section 5.1 asks for, besides the `no-store` that every answer has."""
     response.headers["Pragma"] = "no-cache"
     return response
-
-
-def _issuer() -> str:
-    """Where callers reach this server: as the operator says, else as the request says."""
-    public_url: str = current_app.extensions["settings"].public_url
-    return public_url or request.host_url.rstrip("/")

@@ -75,6 +75,22 @@ def authenticate(access: Access, token: str) -> Actor:
     return replace(actor, second_factor_required=required, second_factor_due=due)
 
 
+def without_sign_in(user_id: UUID) -> Actor | None:
+    """A person of the present organisation as they would act now, for what they left to others; or None."""
+    user = db.session.scalars(queries.users().where(User.id == user_id)).first()
+    if user is None or not user.active:
+        return None
+    roles = frozenset(grant.role for grant in user.roles) - {Role.SERVICE}
+    return Actor(
+        user_id=user.id,
+        organization_id=user.organization_id,
+        session_id=None,
+        email=user.email,
+        roles=roles,
+        authenticated_at=user.created_at,
+    )
+
+
 def hold(actor: Actor) -> Actor:
     """The caller as they are now; until the transaction ends nobody can sign them out or change their roles.
 

@@ -155,7 +155,8 @@ def endpoint(
     ``form``: the shape of a body that is a form, which the view takes as it came, and reads.
     ``returns``: status and type of the answer. ``audit``: the action that the trail names; None for
     what touches no person's data. ``idempotent``: ``Idempotency-Key`` is honoured. ``if_match``: the
-    view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag.
+    view takes ``expected_version`` (None without the header). ``etag``: the answer's ``version`` is its ETag;
+    of what is no JSON it is a digest, and who has that already gets 304.
     ``step_up``: the caller must have proved who they are in the last five minutes. ``own_sign_in``: about
     the caller's own sign-in, so it needs no second factor yet, and may end what it was authenticated with.
     ``max_age``: for how many seconds anybody may keep the answer, for what is public and no person's; None: nobody.
@@ -335,6 +336,12 @@ def _answer(declaration: Declaration, result: Any) -> Answer:
     return Answer(declaration.status, headers, msgspec.json.encode(result))
 
 
+def own_address() -> str:
+    """Where callers reach this server: as the operator says, else as the request says."""
+    public_url: str = current_app.extensions["settings"].public_url
+    return public_url or request.host_url.rstrip("/")
+
+
 def _response(answer: Answer) -> Response:
     declaration = declaration_of(current_app.view_functions[request.endpoint or ""])
     media_type = declaration.media_type if declaration and answer.status < 400 else "application/problem+json"
@@ -342,6 +349,10 @@ def _response(answer: Answer) -> Response:
     response.content_type = media_type
     if answer.status == 204:
         del response.headers["Content-Type"]
+    if declaration and declaration.etag and media_type == declaration.media_type != JSON:
+        response.headers["Cache-Control"] = "private, no-cache"
+        response.add_etag()
+        response.make_conditional(request)
     return response
 
 

@@ -142,6 +142,11 @@ class World:
         """The body of a series of two that would go through."""
         return self.booking() | {"frequency": "monthly", "interval": 6, "count": 2}
 
+    def feed(self) -> dict[str, Any]:
+        """A new calendar feed of the administrator's."""
+        made: dict[str, Any] = self.clinic.admin.post("/calendar-feeds", {"patient_id": self.patient["id"]}).get_json()
+        return made
+
     def series(self) -> str:
         """The id of a new series."""
         made = self.clinic.admin.post("/series", self.recurring())
@@ -492,6 +497,17 @@ TABLE = [
         lambda w: (f"/series/{w.series()}/reschedule", {"from_occurrence": 1, "start": w.free()})),
     Row("POST /api/v1/series/{series_id}/cancel",            "200 200 200 200 200 403 404 401",
         lambda w: (f"/series/{w.series()}/cancel", {"from_occurrence": 1, "reason": "flu"})),
+
+    Row("POST /api/v1/calendar-feeds",                       "201 201 201 201 201 403 403 401",
+        lambda w: ("/calendar-feeds", {"patient_id": w.patient["id"]})),
+    Row("GET /api/v1/calendar-feeds",                        "200 200 200 200 200 403 403 401",
+        plain("/calendar-feeds")),
+    Row("GET /api/v1/calendar-feeds/{feed_id}",              "200 404 404 404 404 403 403 401",
+        lambda w: (f"/calendar-feeds/{w.feed()['id']}", None)),
+    Row("DELETE /api/v1/calendar-feeds/{feed_id}",           "204 404 404 404 404 403 403 401",
+        lambda w: (f"/calendar-feeds/{w.feed()['id']}", None)),
+    Row("GET /api/v1/calendars/{secret}.ics",                "200 200 200 200 200 200 200 200",
+        lambda w: ("/calendars/" + w.feed()["url"].rpartition("/")[2], None)),
 
     Row("GET /api/v1/audit/events",                          "403 403 403 403 403 200 403 401",
         plain("/audit/events")),

@@ -24,7 +24,9 @@ ORIGIN = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PO
 PAGE = "GET /api/docs"
 ASSET = "GET /api/docs/{name}"
 KEYS = "GET /.well-known/jwks.json"
+CALENDAR = "GET /api/v1/calendars/{secret}.ics"
 TOKEN = "POST /oauth/token"
+OWN_HEADERS = {PAGE: "Content-Security-Policy"} | dict.fromkeys((ASSET, KEYS, CALENDAR), "Cache-Control")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "PROPFIND"]
 
 
@@ -102,8 +104,7 @@ def policy(answer: Any) -> dict[str, str]:
 
 def ensure_safe(answer: Any, route: str) -> None:
     """The answer has what every answer has, and nothing that none may have."""
-    page, asset, keys = (route == one and answer.status_code == 200 for one in (PAGE, ASSET, KEYS))
-    own = {"Content-Security-Policy"} if page else {"Cache-Control"} if asset or keys else set()
+    own = {OWN_HEADERS.get(route)} if answer.status_code == 200 else set()
     for name in HEADERS.keys() - own:
         assert answer.headers.getlist(name) == [HEADERS[name]], (route, answer.status, name)
     found = policy(answer)

@@ -114,6 +114,7 @@ def furnished(clinic: Clinic) -> Clinic:
     assert clinic.admin.post("/appointments", together | {"with_clinician_ids": [colleague.id]}).status_code == 201
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
+    assert clinic.admin.post("/calendar-feeds", {"patient_id": patient["id"]}).status_code == 201
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
     assert clinic.user(Role.NURSE).post(f"/patients/{patient['id']}/break-glass", glass).status_code == 201
     return clinic
@@ -151,9 +152,9 @@ class TestCatalog:
         assert {name for name, *_, tenant in rows if not tenant} == OF_THE_INSTALLATION | {"organization"}
 
     def test_every_policy_of_a_tenants_table_asks_for_the_organisation(self, owner: Connection) -> None:
-        """But for the doors that have a reason: sign-in by email, an organisation by its name, registration;
+        """But for the doors that have a reason: sign-in by email, an organisation by its name, registration, a feed's
 
-        and those of the roles that seal the trail and verify it, which the program's role does not have.
+        secret; and those of the roles that seal the trail and verify it, which the program's role does not have.
         """
         rows = owner.execute(
             "SELECT tablename, policyname, cmd, coalesce(qual, with_check), roles FROM pg_policies"
@@ -161,7 +162,12 @@ class TestCatalog:
             " AND NOT roles <@ '{medical_sealer,medical_verifier}'"
         ).fetchall()
         doors = {(table, policy): (command, condition) for table, policy, command, condition, _ in rows}
-        assert set(doors) == {("users", "sign_in"), ("organization", "open"), ("organization", "named")}
+        assert set(doors) == {
+            ("users", "sign_in"),
+            ("organization", "open"),
+            ("organization", "named"),
+            ("calendar_feed", "subscription"),
+        }
         assert {command for command, _ in doors.values()} == {"SELECT"}
 
     def test_the_programs_role_owns_nothing_and_bypasses_nothing(self, owner: Connection) -> None:

@@ -62,6 +62,9 @@ MOVES = (
 DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in MOVES} | {
     "POST /api/v1/appointments",
     "POST /api/v1/appointments/overbook",
+    "POST /api/v1/calendar-feeds",
+    "DELETE /api/v1/calendar-feeds/{feed_id}",
+    "GET /api/v1/calendars/{secret}.ics",
     "POST /api/v1/holds",
     "DELETE /api/v1/holds/{hold_id}",
     "POST /api/v1/series",
@@ -150,6 +153,7 @@ class Furnished:
                 "/series",
                 self.clinic.booking(patient, doctor, kind, day_after(8, "10:00")) | {"frequency": "weekly", "count": 2},
             ),
+            "feed_id": self.made("/calendar-feeds", {"clinician_id": doctor.id}),
             "client_id": self.clinic.client()["client_id"],
         }
         self.everything = self.clinic.user(*STAFF)

@@ -211,6 +211,16 @@ class Circle:
         holder = self.callers[role] if subject == OWN else world.clinic.user(Role.NURSE)
         return {"hold_id": holder.post("/holds", body).get_json()["id"]}
 
+    def feed(self, role: Role, subject: int) -> dict[str, str]:
+        """A calendar feed that the caller made, or somebody else."""
+        if subject >= FOREIGN:
+            return {"feed_id": self._new(subject, lambda world: str(world.feed()["id"]))}
+        of = {"clinician_id": (self.callers[role] if role is Role.CLINICIAN else self.colleague).id}
+        if role is Role.PATIENT:
+            of = {"patient_id": self.patients[role][OWN]["id"]}
+        maker = self.callers[role] if subject == OWN else self.clinic.user(Role.NURSE)
+        return {"feed_id": maker.post("/calendar-feeds", of).get_json()["id"]}
+
     def waiting(self, role: Role, subject: int) -> dict[str, str]:
         """An entry of the waitlist to which a time is offered: of the patient, or made by the caller."""
         if subject >= FOREIGN:
@@ -392,6 +402,10 @@ THINGS = [
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
     Thing("POST /api/v1/series/{series_id}/cancel", Circle.series,
           {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("GET /api/v1/calendar-feeds/{feed_id}", Circle.feed,
+          {"admin": "200 200 200", "clinician nurse receptionist patient": "200 404 404"}),
+    Thing("DELETE /api/v1/calendar-feeds/{feed_id}", Circle.feed,
+          {"admin": "204 204 204", "clinician nurse receptionist patient": "204 404 404"}),
     Thing("GET /api/v1/rooms/{room_id}", Circle.room,
           {"admin clinician nurse receptionist patient service": "200 200 200"}),
     Thing("GET /api/v1/devices/{device_id}", Circle.device,
