@@ -13,6 +13,7 @@ from medical.platform.db import db, enter
 from medical.platform.logging import get_logger
 from medical.platform.refusal import Refused
 
+PATIENTLY = text("SET LOCAL lock_timeout = 0")
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('demo clinic', 0))")
 
 log = get_logger(__name__)
@@ -28,6 +29,7 @@ def seed_if_empty() -> list[tuple[str, str, str]]:
     if current_app.extensions["settings"].mode is not Mode.DEMO:
         raise Refused("the demo clinic has passwords that everybody knows: it is made in demo mode only (--demo)")
     try:
+        db.session.execute(PATIENTLY)
         db.session.execute(ONE_AT_A_TIME)
         if identity.registration_scope() is None:  # the first organisation of an installation takes registrations
             _seed()
