@@ -103,13 +103,25 @@ class Program:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one request."""
+        return self.call("GET", path)
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
+        """Status and body of one request, with a body of JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            connection.request("GET", path)
+            if body is None:
+                connection.request(method, path, headers=sent)
+            else:
+                connection.request(method, path, json.dumps(body), sent | {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def workers(self) -> list[psutil.Process]:
+        """Its processes that answer requests."""
+        return [child for child in self.process.children() if not child.name().startswith("postgres")]
 
     def is_ready(self) -> bool:
         """Whether it says so."""

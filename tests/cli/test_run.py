@@ -37,7 +37,7 @@ class TestServing:
 
     def test_a_killed_program_does_not_block_the_next_start(self, tmp_path: Path) -> None:
         with Program(tmp_path / "data").ready() as program:
-            workers = [child for child in program.process.children() if not child.name().startswith("postgres")]
+            workers = program.workers()
             program.process.kill()
             program.process.wait()
             until(lambda: all(map(over, workers)), "workers gone", patience=1)
@@ -59,7 +59,7 @@ class TestServing:
 
     def test_a_killed_worker_is_replaced(self, tmp_path: Path) -> None:
         with Program(tmp_path / "data", "--workers", "1").ready() as program:
-            worker = next(child for child in program.process.children() if not child.name().startswith("postgres"))
+            [worker] = program.workers()
             worker.kill()
             worker.wait()
             until(program.is_ready, "ready again")

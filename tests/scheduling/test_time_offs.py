@@ -8,6 +8,7 @@ from werkzeug.test import TestResponse
 from medical.identity.permissions import Role
 from tests.clinic import Caller, Clinic, Statements, day_after
 from tests.scheduling.practice import NOBODY, Practice, code_of
+from tests.scheduling.racing import Diary
 
 
 class Planner:
@@ -317,3 +318,31 @@ class TestDecisions:
         refused = desk.post("/time-offs", off | {"decisions": [to]})
         assert [why["code"] for why in refused.get_json()["refused"][0]["reasons"]] == ["room_taken"]
         assert desk.post("/time-offs", off | {"decisions": [to | {"start": day_after(3, "15:00")}]}).status_code == 201
+
+
+def test_time_off_that_moves_a_visit_against_those_who_want_its_new_time(diary: Diary, day: int) -> None:
+    """Either all of it comes about or none; whoever is told that a time is theirs has it."""
+    visit = diary.booked(0, "10:00", day=day)
+    new_time = {"start": day_after(day, "14:00"), "clinician_id": diary.clinicians[1].id}
+    off = {
+        "clinician_id": diary.clinicians[0].id,
+        "start": day_after(day, "10:00"),
+        "end": day_after(day, "12:00"),
+        "decisions": [move({"id": visit.rpartition("/")[2]}, **new_time)],
+    }
+
+    def act(caller: Caller, number: int) -> TestResponse:
+        if number % 4 == 1:
+            return caller.post("/time-offs", off)
+        if number % 4 == 2:
+            return caller.post("/appointments", diary.body(number, "11:00", day=day))
+        return caller.post("/appointments", diary.body(number, "14:00", 1, day=day))
+
+    answers = diary.race(act)
+    assert {answer.status_code for answer in answers} <= {201, 409, 422}
+    taken = [answer.get_json() for answer in answers[1::4] if answer.status_code == 201]
+    now = diary.clinic.admin.get(visit).get_json()
+    assert len(taken) == ((now["start"], now["clinician_id"]) == (new_time["start"], new_time["clinician_id"]))
+    assert len(taken) + sum(answer.status_code == 201 for answer in answers[::4] + answers[3::4]) == 1
+    inside = {answer.get_json()["id"] for answer in answers[2::4] if answer.status_code == 201}
+    assert all(inside <= {hit["id"] for hit in off["affected"]} for off in taken), "nobody is overlooked"
