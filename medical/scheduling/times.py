@@ -141,8 +141,8 @@ def against_hours(visit: Visit, place: Any) -> list[type[NotBookable]]:
 
 
 def against_things(visit: Visit, place: Any) -> list[type[NotBookable]]:
-    """The room or device that is not to be had there; nothing is known of them where nobody works."""
-    if not visit.kind.needs_things or place.equipped or place.time_zone is None:
+    """The room or device that is not to be had there; nothing is known of them where there is no place at all."""
+    if not visit.kind.needs_things or place.equipped or place.equipped is None:
         return []
     return [RoomTaken if visit.kind.needs_room and place.room_id is None else DeviceTaken]
 

@@ -159,6 +159,24 @@ class TestReinstate:
         assert code_of(refused) == (409, "patient_busy")
         assert [one["code"] for one in refused.get_json()["reasons"]] == ["patient_busy"]
 
+    def test_takes_its_room_again_though_nobody_works_then_any_more(self, practice: Practice) -> None:
+        clinic, site = practice.clinic, practice.clinic.location(time_zone="UTC")
+        clinic.room(site)
+        one, two = (clinic.clinician(time_zone="UTC", location_id=site["id"]) for _ in range(2))
+        for clinician in (one, two):
+            clinic.hours(clinician, location_id=site["id"])
+        kind = clinic.appointment_type(needs_room=True)["id"]
+        visit = practice.booked(clinician_id=one.id, appointment_type_id=kind)
+        assert practice.act(visit, "cancel").status_code == 200
+        off = {"clinician_id": one.id, "start": day_after(3, "09:00"), "end": day_after(3, "10:00")}
+        assert practice.desk.post("/time-offs", off).status_code == 201
+        assert practice.act(visit, "reinstate").status_code == 200
+        other = {"clinician_id": two.id, "appointment_type_id": kind, "patient_id": clinic.patient()["id"]}
+        assert code_of(practice.book(**other)) == (409, "room_taken")
+        assert practice.act(visit, "cancel").status_code == 200
+        assert practice.book(**other).status_code == 201
+        assert code_of(practice.act(visit, "reinstate")) == (409, "room_taken")
+
     def test_what_was_missed_is_put_back_after_its_time_too(self, practice: Practice) -> None:
         visit = practice.booked("09:00")
         practice.act(visit, "no-show")

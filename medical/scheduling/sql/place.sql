@@ -50,6 +50,8 @@ LEFT JOIN LATERAL (
           AND (CAST(:location_id AS uuid) IS NULL OR location_id = :location_id)
         GROUP BY location_id
         HAVING range_agg(tstzrange(start_at, end_at)) @> tstzrange(kind.starts, kind.ends)
+        -- And the site that was asked for, by no clock: its room is needed whether or not anybody works then.
+        UNION ALL SELECT CAST(:location_id AS uuid), NULL WHERE CAST(:location_id AS uuid) IS NOT NULL
     ) AS place
     -- A room there that nobody else has then; what this appointment, or its hold, has itself does not count.
     LEFT JOIN LATERAL (
@@ -72,5 +74,5 @@ LEFT JOIN LATERAL (
         ) AS one_of_each
     ) AS devices
     -- The first site that has all of it; if none has, the first.
-    ORDER BY equipped DESC, place.location_id LIMIT 1
+    ORDER BY place.time_zone IS NULL, equipped DESC, place.location_id LIMIT 1
 ) AS cover ON true
