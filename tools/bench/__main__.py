@@ -98,11 +98,12 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     one | {"clinicians": size.clinicians, "past": size.past}
                     for one in measured(arguments, ids, size, Processes(pid, postmaster), port)
                 ]
+                token = signed_in(port).token
             app = create_app({"database_url": server.app_url, "secret_key": secret, "mode": Mode.DEMO})
             logging.getLogger().setLevel(logging.WARNING)
             with app.app_context():
                 for call, result in zip(selected(arguments), results, strict=False):
-                    result.update(floors_of(app, desk.token, call, ids, server, postmaster, folder))
+                    result.update(floors_of(app, token, call, ids, server, postmaster, folder))
                 db.engine.dispose()
     return results
 
@@ -133,8 +134,9 @@ def races(desk: Connection, ids: Ids, size: Size, port: int) -> Counter[str]:
     """How often so many callers for one time had exactly one winner, and what the others were told."""
     outcomes = Counter[str]()
     free = ids.patients[size.drawn :]
-    for asks in islice(calls.bookings(desk, ids, size, BOOKINGS), RACES):
-        _, _, body = asks[-1]
+    left = calls.bookings(desk, ids, size, BOOKINGS)
+    for number in range(RACES):
+        _, _, body = left[number % calls.CALLERS][-1 - number // calls.CALLERS]
         statuses = at_once(
             RACERS,
             port,

@@ -23,7 +23,6 @@ class Call:
     medplum: float | None = None
     care: float | None = None
     seconds: float = 4.0
-    changes: bool = False
 
 
 def morning(days: int) -> str:
@@ -83,7 +82,7 @@ CALLS = [
     Call("search patients, page of 20", search, aim=1.5, medplum=2.4),
     Call("sign in", login, seconds=3.0),
 ]
-BOOKING = Call("book distinct times", slots(1, 1, 1), aim=3.5, medplum=23.7, care=23.5, changes=True)
+BOOKING = Call("book distinct times", slots(1, 1, 1), aim=3.5, medplum=23.7, care=23.5)
 
 
 def bookings(desk: Connection, ids: Ids, size: Size, count: int) -> list[list[Ask]]:

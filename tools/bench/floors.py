@@ -6,15 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from flask import Flask
 from sqlalchemy import event
 
 from medical.platform.db import APP_ROLE, SESSION_SETTINGS, db
+from medical.platform.driver import LastingConnection
 from medical.platform.ids import new_id
 from tools.bench.load import Ask, used
 
@@ -29,10 +30,9 @@ def bare(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
-def _answer(kept: list[bytes] = []) -> bytes:  # noqa: B006 - read once in each process
-    if not kept:
-        kept.append(Path(os.environ[ANSWER]).read_bytes())
-    return kept[0]
+@cache
+def _answer() -> bytes:
+    return Path(os.environ[ANSWER]).read_bytes()
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def afresh(values: Any) -> Any:
 def sql_alone(url: str, postmaster: int, requests: list[list[Statement]], seconds: float) -> dict[str, float]:
     """Milliseconds of processor time per request of psycopg and PostgreSQL for these statements, rolled back."""
     options = " ".join(f"-c {name}={value}" for name, value in (SESSION_SETTINGS | {"role": APP_ROLE}).items())
-    with psycopg.connect(url, options=options, prepare_threshold=2) as connection:
+    with LastingConnection.connect(url, options=options, prepare_threshold=2) as connection:
         count, before, began = 0, (0.0, 0.0), time.perf_counter()
         for statements in cycle(requests):
             for statement, values in statements:

@@ -85,13 +85,12 @@ class Times:
 class Processes:
     """Two trees of processes, and the processor time that they used."""
 
-    def __init__(self, server: int | None, postmaster: int) -> None:
-        self._roots = [server, postmaster]
+    def __init__(self, server: int, postmaster: int) -> None:
+        self._server, self._postmaster = server, postmaster
 
     def seconds(self) -> tuple[float, float]:
         """Used so far by the server and by PostgreSQL, children that ended included."""
-        server, postgres = (used(root) if root else 0.0 for root in self._roots)
-        return server, postgres
+        return used(self._server), used(self._postmaster)
 
 
 def used(root: int) -> float:
