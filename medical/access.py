@@ -11,6 +11,7 @@ from medical.identity.permissions import Permission as Account
 from medical.identity.permissions import Role
 from medical.people.permissions import Permission as People
 from medical.platform import authz
+from medical.records.permissions import Permission as Record
 from medical.scheduling.permissions import Permission as Diary
 
 EVERYBODY = {Account.SESSION_OWN}
@@ -46,6 +47,7 @@ PROXIES = {People.PROXY_PROPOSE, People.PROXY_READ, People.PROXY_REVOKE}
 APPROVAL = {People.PROXY_APPROVE}
 REVIEW = {People.BREAK_GLASS_REVIEW}
 EXPLAINING = {People.ACCESS_EXPLAIN}
+RECORDS = {Record.RECORD_EDIT, Record.RECORD_READ}
 HOURS = {Diary.AVAILABILITY_READ, Diary.AVAILABILITY_EDIT}
 BOOKING = {
     Diary.SLOT_READ,
@@ -86,10 +88,33 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         DECIDING,
     ),
     Role.CLINICIAN: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, CARING, GIVING_CARE, REVIEW, HOURS, BOOKING, FEEDS, VISIT, MISSED, DECIDING
+        EVERYBODY,
+        ORIENTATION,
+        PATIENTS,
+        CARING,
+        GIVING_CARE,
+        REVIEW,
+        RECORDS,
+        {Record.RECORD_DELETE},
+        HOURS,
+        BOOKING,
+        FEEDS,
+        VISIT,
+        MISSED,
+        DECIDING,
     ),
     Role.NURSE: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, CARING, {Diary.AVAILABILITY_READ}, BOOKING, FEEDS, VISIT, MISSED, DECIDING
+        EVERYBODY,
+        ORIENTATION,
+        PATIENTS,
+        CARING,
+        RECORDS,
+        {Diary.AVAILABILITY_READ},
+        BOOKING,
+        FEEDS,
+        VISIT,
+        MISSED,
+        DECIDING,
     ),
     Role.RECEPTIONIST: frozenset().union(
         EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, FEEDS, MISSED, DECIDING
@@ -99,11 +124,14 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         ORIENTATION,
         {People.PATIENT_READ, People.PATIENT_UPDATE, Audit.ACCESS_LOG_READ},
         PROXIES,
+        {Record.RECORD_READ},
         BOOKING,
         FEEDS,
     ),
     Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW, TRAIL),
-    Role.SERVICE: frozenset().union(EVERYBODY, ORIENTATION, PATIENTS, HOURS, BOOKING, MISSED),
+    Role.SERVICE: frozenset().union(
+        EVERYBODY, ORIENTATION, PATIENTS, RECORDS, {Record.RECORD_DELETE}, HOURS, BOOKING, MISSED
+    ),
 }
 """What each role allows. Of a service client's it is the most: its token allows those of its scopes alone."""
 
@@ -115,6 +143,7 @@ PUBLIC = {
     "oauth.show_metadata",
     "well_known.show_keys",
     "calendars.read",
+    "fhir.show_capabilities",
     "health.live",
     "health.ready",
     "health.show_metrics",

@@ -14,6 +14,9 @@ from medical.audit import backlog
 from medical.audit import routes as trail
 from medical.audit import service as audit
 from medical.config import Settings
+from medical.fhir import routes as fhir
+from medical.fhir import search_routes as fhir_search
+from medical.fhir.outcome import refusal_document
 from medical.identity import client_routes as clients
 from medical.identity import keys
 from medical.identity import organization_routes as organization
@@ -71,6 +74,8 @@ BLUEPRINTS = (
     series.bp,
     feeds.bp,
     feeds.calendars,
+    fhir.bp,
+    fhir_search.bp,
     trail.trail,
     trail.accesses,
     health.bp,
@@ -96,6 +101,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         _offer_migrations(flask_app)
     _secure(flask_app, settings)
     web.init_app(flask_app, settings)
+    web.speak(flask_app, "/fhir/", refusal_document)
     for blueprint in BLUEPRINTS:
         flask_app.register_blueprint(blueprint)
     http.ensure_declared(flask_app)

@@ -29,7 +29,7 @@ from medical.platform.ids import new_id
 from medical.scheduling.models import Appointment
 
 API = "/api/v1"
-ABSOLUTE = ("/api/", "/health", "/metrics", "/oauth/", "/.well-known/")
+ABSOLUTE = ("/api/", "/fhir/", "/health", "/metrics", "/oauth/", "/.well-known/")
 PASSWORD = "a password for tests only"
 numbers = itertools.count(1)
 

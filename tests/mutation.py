@@ -74,7 +74,7 @@ def named(path: str) -> tuple[ModuleType, str]:
 
 def route_of(rule: Rule, method: str) -> str:
     """A route as the tests write it."""
-    path = re.sub(r"<(?:.*?:)?(\w+)>", r"{\1}", rule.rule)
+    path = re.sub(r"<(?:[^<>]*?:)?(\w+)>", r"{\1}", rule.rule)
     return f"{method} {path}"
 
 

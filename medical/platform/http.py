@@ -45,6 +45,9 @@ IF_MATCH = re.compile(r'(?:W/)?"([0-9]{1,9})"')
 View = Callable[..., Any]
 
 SAFE = frozenset({"GET", "HEAD"})
+BODIED = frozenset({"POST", "PUT", "PATCH"})
+LARGEST_RAW = 16 * 1024 * 1024
+"""Of the body of a route that reads it itself, in bytes."""
 FRESH = timedelta(minutes=5)
 """How long a proof of who one is counts for sensitive acts (OWASP ASVS 5.0, 7.5)."""
 
@@ -71,6 +74,7 @@ class Declaration:
     step_up: bool
     own_sign_in: bool
     max_age: int | None
+    raw: bool
 
     @property
     def public(self) -> bool:
@@ -148,6 +152,7 @@ def endpoint(
     step_up: bool = False,
     own_sign_in: bool = False,
     max_age: int | None = None,
+    raw: bool = False,
 ) -> Callable[[View], View]:
     """Declare the view of ``route``.
 
@@ -160,6 +165,7 @@ def endpoint(
     ``step_up``: the caller must have proved who they are in the last five minutes. ``own_sign_in``: about
     the caller's own sign-in, so it needs no second factor yet, and may end what it was authenticated with.
     ``max_age``: for how many seconds anybody may keep the answer, for what is public and no person's; None: nobody.
+    ``raw``: the view takes the parameters as pairs and a body as bytes, whatever they are, and gives an ``Answer``.
     """
     if max_age is not None and permission is not None:
         raise ValueError("what is not for everybody is not kept by anybody")
@@ -181,6 +187,7 @@ def endpoint(
         step_up=step_up,
         own_sign_in=own_sign_in,
         max_age=max_age,
+        raw=raw,
     )
 
     def declare(view: View) -> View:
@@ -272,7 +279,12 @@ def _ensure_still_allowed(declaration: Declaration, hooks: Hooks) -> None:
 def _arguments(declaration: Declaration) -> dict[str, Any]:
     """What the view is called with, besides the parts of the path."""
     arguments: dict[str, Any] = {}
-    if declaration.query:
+    if declaration.raw:
+        request.max_content_length = LARGEST_RAW + 1
+        arguments["query"] = list(request.args.items(multi=True))
+        if request.method in BODIED:
+            arguments["body"] = request.get_data()
+    elif declaration.query:
         arguments["query"] = read_query(request.args, declaration.query)
     elif request.args:
         raise InvalidRequest([FieldProblem(pointer_to(name), "unknown field") for name in request.args])
@@ -322,6 +334,8 @@ def _intent(declaration: Declaration, hooks: Hooks) -> Intent | None:
 
 
 def _answer(declaration: Declaration, result: Any) -> Answer:
+    if isinstance(result, Answer):
+        return result
     if declaration.answer is None:
         return Answer(declaration.status, {}, b"")
     if declaration.media_type != JSON:
@@ -353,6 +367,7 @@ def _response(answer: Answer) -> Response:
         response.headers["Cache-Control"] = "private, no-cache"
         response.add_etag()
         response.make_conditional(request)
+        del response.headers["Date"]  # which the server sets
     return response
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from importlib.resources import files
-from inspect import getdoc
+from inspect import getdoc, signature
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from medical.platform.http import FORM, JSON, Declaration, declared_routes, endp
 bp = Blueprint("docs", __name__, url_prefix="/api")
 
 REF = "#/components/schemas/{name}"
+ANYTHING = {"type": "object", "description": "A resource of FHIR R4; what it may have, HL7's definitions say."}
 SCALARS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "string", "format": "uuid"},
     "int": {"type": "integer"},
@@ -96,7 +97,8 @@ def _dress(response: Response) -> Response:
 def document(app: Flask) -> dict[str, Any]:
     """The OpenAPI document of every route of ``app``."""
     routes = list(declared_routes(app))
-    shapes = {shape for _, _, one in routes for shape in (one.body, one.form, one.query, one.answer)} - {None, str}
+    plain = [one for _, _, one in routes if not one.raw]
+    shapes = {shape for one in plain for shape in (one.body, one.form, one.query, one.answer)} - {None, str}
     shapes |= {Problem} | {error.shape for _, _, one in routes for error in one.errors}
     ordered = sorted(shapes, key=repr)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=REF)
@@ -104,7 +106,7 @@ def document(app: Flask) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for rule, method, declaration in routes:
         view = app.view_functions[rule.endpoint]
-        operation = _operation(rule, declaration, getdoc(view) or "", schema_of, components)
+        operation = _operation(rule, declaration, view, schema_of, components)
         paths[_path(rule)][method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -129,9 +131,9 @@ def _path(rule: Rule) -> str:
 
 
 def _operation(
-    rule: Rule, declaration: Declaration, text: str, schema_of: dict[int, Any], components: dict[str, Any]
+    rule: Rule, declaration: Declaration, view: Any, schema_of: dict[int, Any], components: dict[str, Any]
 ) -> dict[str, Any]:
-    summary, _, description = text.partition("\n\n")
+    summary, _, description = (getdoc(view) or "").partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "tags": [rule.endpoint.split(".")[0]],
@@ -150,6 +152,8 @@ def _operation(
     if declaration.body:
         schema = schema_of[id(declaration.body)]
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    if declaration.raw and "body" in signature(view).parameters:
+        operation["requestBody"] = {"required": True, "content": {declaration.media_type: {"schema": ANYTHING}}}
     if declaration.form:
         schema = schema_of[id(declaration.form)]
         operation["requestBody"] = {"required": True, "content": {FORM: {"schema": schema}}}
@@ -204,6 +208,8 @@ def _responses(rule: Rule, declaration: Declaration, schema_of: dict[int, Any]) 
     success: dict[str, Any] = {"description": "Done.", "headers": _answer_headers(declaration)}
     if declaration.answer is str:
         success["content"] = {declaration.media_type.partition(";")[0]: {"schema": {"type": "string"}}}
+    elif declaration.raw and declaration.answer is not None:
+        success["content"] = {declaration.media_type: {"schema": ANYTHING}}
     elif declaration.answer is not None:
         success["content"] = {JSON: {"schema": schema_of[id(declaration.answer)]}}
     found = {str(declaration.status): success}
@@ -211,8 +217,12 @@ def _responses(rule: Rule, declaration: Declaration, schema_of: dict[int, Any]) 
     for error in dict.fromkeys([*_general_errors(rule, declaration), *declaration.errors]):
         by_status[error.status].append(error)
     for status, kinds in sorted(by_status.items()):
-        found[str(status)] = _problem_response(kinds)
+        found[str(status)] = _outcome_response(declaration, kinds) if declaration.raw else _problem_response(kinds)
     return found
+
+
+def _outcome_response(declaration: Declaration, kinds: Iterable[type[AppError]]) -> dict[str, Any]:
+    return _problem_response(kinds) | {"content": {declaration.media_type: {"schema": ANYTHING}}}
 
 
 def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:
@@ -256,10 +266,11 @@ def _general_errors(rule: Rule, declaration: Declaration) -> Iterable[type[AppEr
         yield errors.MalformedJson
     if declaration.body or declaration.form:
         yield from (errors.TooLarge, errors.UnsupportedMediaType)
-    yield errors.InvalidRequest
+    if not declaration.raw:
+        yield errors.InvalidRequest
     if declaration.idempotent:
         yield errors.IdempotencyKeyReused
     if declaration.if_match:
         yield errors.Stale
-    if rule.rule.startswith(("/api/v1", "/oauth", "/.well-known/jwks")):
+    if rule.rule.startswith(("/api/v1", "/fhir/", "/oauth", "/.well-known/jwks")):
         yield from (errors.DatabaseUnreachable, errors.DatabaseBusy, errors.SchemaBehind)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as NoSuchPath
 
@@ -22,6 +22,7 @@ from medical.platform.wire import MAXIMUM_BODY
 log = get_logger(__name__)
 
 Environ = dict[str, Any]
+Dialect = Callable[[AppError, str], tuple[str, bytes]]
 
 PORT = re.compile(r":[0-9]*$")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
@@ -57,6 +58,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _failed)
     app.teardown_request(_leave)
+    app.extensions["dialects"] = {}
+
+
+def speak(app: Flask, prefix: str, dialect: Dialect) -> None:
+    """Tell refusals below a path in another form than problem documents: media type and body of each."""
+    app.extensions["dialects"][prefix] = dialect
 
 
 class Frame:
@@ -131,9 +138,16 @@ def _refused(refusal: AppError) -> Response:
 
 def _answer(refusal: AppError) -> Response:
     g.code = refusal.code
-    response = Response(refusal.document(g.request_id), status=refusal.status, headers=refusal.headers)
-    response.content_type = refusal.media_type
+    dialects: dict[str, Dialect] = current_app.extensions["dialects"]
+    dialect = next((dialect for prefix, dialect in dialects.items() if request.path.startswith(prefix)), _plainly)
+    media_type, body = dialect(refusal, g.request_id)
+    response = Response(body, status=refusal.status, headers=refusal.headers)
+    response.content_type = media_type
     return response
+
+
+def _plainly(refusal: AppError, request_id: str) -> tuple[str, bytes]:
+    return refusal.media_type, refusal.document(request_id)
 
 
 def _http_error(error: HTTPException) -> Response:

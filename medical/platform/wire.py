@@ -110,7 +110,7 @@ def read_body(raw: bytes, model: type[Model]) -> Model:
         raise InvalidRequest(shape_problems(_plain_json(raw), model)) from None
     except NOT_JSON:
         raise MalformedJson from None
-    _ensure_names_differ(raw)
+    ensure_names_differ(raw)
     return _ensure_sound(body)  # type: ignore[return-value]  # the decoder made it of this very model
 
 
@@ -120,7 +120,7 @@ def _plain_json(raw: bytes) -> Any:
         value = msgspec.json.decode(raw)
     except NOT_JSON:
         raise MalformedJson from None
-    _ensure_names_differ(raw)
+    ensure_names_differ(raw)
     return value
 
 
@@ -134,7 +134,7 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 _names_once = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str)
 
 
-def _ensure_names_differ(raw: bytes) -> None:
+def ensure_names_differ(raw: bytes) -> None:
     """Raise ``MalformedJson`` when an object has a name twice: two readers would take two values for it.
 
     msgspec takes the last one, silently; this second pass costs a few microseconds.

@@ -86,13 +86,18 @@ def machine_in(surgery: Surgery) -> type[RuleBasedStateMachine]:
         def __init__(self) -> None:
             super().__init__()
             self.day = next(surgery.days)
-            self.patients = [surgery.clinic.patient()["id"] for _ in range(PATIENTS)]
             self.paper = Paper(MORNING)
             self.ids: dict[int, str] = {}
             self.looked_at = itertools.cycle(KINDS)
             self.present = ExitStack()
             self.desk = surgery.clinic.admin
             self.set_clock()
+            self.patients = [self.registered(number) for number in range(PATIENTS)]
+
+        def registered(self, number: int) -> str:
+            person = {"given_name": "Pat", "family_name": f"History {self.day} {number}", "confirm_new": True}
+            answer = self.desk.post("/patients", person | {"birth_date": "1980-05-17", "sex": "female"})
+            return str(answer.get_json()["id"])
 
         def set_clock(self) -> None:
             self.present.close()

@@ -207,6 +207,7 @@ class TestByHand:
             "prepare_audit_months()",
             "proxied_patients(uuid,text)",
             "record_appointment_event()",
+            "resource_id_taken(text,text)",
             "search_key(text)",
             "taking_part(uuid)",
             "search_patient_cards(text,real)",

@@ -43,11 +43,12 @@ WITH_OWNERS_RIGHTS = {
     "own_patients",
     "patient_cards",
     "proxied_patients",
+    "resource_id_taken",
     "search_patient_cards",
     "seen_patients",
     "taking_part",
 }
-"""What the policies of sight are made of, and the cards of patients whom somebody does not see."""
+"""What the policies of sight are made of, the cards of patients whom somebody does not see, and taken ids."""
 OF_THE_TRAIL = {"audit_backlog", "audit_gaps", "prepare_audit_months"}
 """Which say of everybody's trail how much waits and where it is not whole, and make its coming months."""
 WRITTEN_ONLY = {"audit_search"}
@@ -115,6 +116,12 @@ def furnished(clinic: Clinic) -> Clinic:
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     assert clinic.admin.post("/calendar-feeds", {"patient_id": patient["id"]}).status_code == 201
+    program = clinic.program()
+    record = {"resourceType": "Observation", "status": "final", "code": {"text": "pulse"}}
+    of_patient = {"subject": {"reference": f"Patient/{patient['id']}"}}
+    kept = program.post("/fhir/R4/Observation", record | of_patient).get_json()
+    again = program.put(f"/fhir/R4/Observation/{kept['id']}", record | of_patient | {"id": kept["id"]})
+    assert again.get_json()["meta"]["versionId"] == "2"
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
     assert clinic.user(Role.NURSE).post(f"/patients/{patient['id']}/break-glass", glass).status_code == 201
     return clinic

@@ -13,11 +13,13 @@ from medical.identity.permissions import Role
 from medical.people.models import Patient
 from medical.platform.db import Scope, db, scoped
 from tests.clinic import Caller, Clinic, second_factor
-from tests.system.test_access import GLASS, PARENT, ROLES, TABLE, Row, World
+from tests.system.test_access import GLASS, PARENT, ROLES, TABLE, Row, World, observation
 
 OWN, RELATED, UNRELATED, FOREIGN, ABSENT = range(5)
 """What the thing is to the caller: their own; of somebody they care or act for, or a colleague's; of somebody else
 in the organisation; of another organisation; of nobody."""
+OF_THE_CALL = {"request_id": None, "id": None, "meta": None}
+"""What differs between two answers that say the same."""
 NAMES = ["own", "related", "unrelated", "foreign", "absent"]
 
 
@@ -265,6 +267,14 @@ class Circle:
         whose = self._clinician(role, subject) if subject < FOREIGN else ""
         return self._new(subject, lambda world: world.one_off(noun, whose))
 
+    def resource(self, role: Role, subject: int) -> dict[str, str]:
+        """A record of the patient's."""
+        patient = self.patients[role][RELATED if subject >= FOREIGN else subject]
+        path = {"type_name": "Observation", "version": "1", "patient_id": patient["id"]}
+        if subject >= FOREIGN:
+            return path | {"fhir_id": self._new(subject, World.resource)}
+        return path | {"fhir_id": self.world.resource(patient)}
+
     def _new(self, subject: int, make: Callable[[World], str]) -> str:
         """The id of a thing of the organisation, or of another one, or of nothing."""
         return str(uuid4()) if subject == ABSENT else make(self.elsewhere if subject == FOREIGN else self.world)
@@ -274,8 +284,8 @@ class Circle:
 class Thing:
     """A route, what it names, and the statuses for own, related and unrelated things of each role that may call it.
 
-    A role that is not named is refused whatever the thing is, as TABLE says; a foreign thing is as absent as one
-    that is not there.
+    Where it makes what is not there, those of foreign and absent things too. A role that is not named is refused
+    whatever the thing is, as TABLE says; a foreign thing is as absent as one that is not there.
     """
 
     route: str
@@ -293,13 +303,23 @@ class Thing:
         found = {role: [self.row.expected[role]] * 5 for role in Role}
         for roles, statuses in self.statuses.items():
             for role in roles.split():
-                found[Role(role)] = [*map(int, statuses.split()), 404, 404]
+                found[Role(role)] = [*map(int, statuses.split()), 404, 404][:5]
         return found
 
 
 # fmt: off
 THINGS = [
     #     for each role: own related unrelated
+    Thing("GET /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/{type_name}/{fhir_id}/_history", Circle.resource,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/{type_name}/{fhir_id}/_history/{version}", Circle.resource,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("PUT /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
+          {"clinician nurse": "404 200 404 201 201", "service": "200 200 200 201 201"}),
+    Thing("DELETE /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
+          {"clinician": "404 204 404", "service": "204 204 204"}),
     Thing("DELETE /api/v1/me/sessions/{session_id}", Circle.session,
           {"admin clinician nurse receptionist patient auditor": "204 404 404"}),
     Thing("GET /api/v1/users/{user_id}", Circle.account,
@@ -454,6 +474,8 @@ def ask(circle: Circle, thing: Thing, role: Role, subject: int) -> TestResponse:
     """The answer to the role about such a thing."""
     parts = thing.makes(circle, role, subject)
     _, body = thing.row.asks(circle.world)
+    if thing.makes is Circle.resource and body:
+        body = observation(parts["patient_id"], parts["fhir_id"])
     itself = thing.makes is Circle.account and subject == OWN
     caller = circle.clinic.signed_in(UUID(parts["user_id"])) if itself else circle.callers[role]
     return caller.call(thing.row.method, thing.route.split()[1].format(**parts), body)
@@ -470,7 +492,7 @@ def test_a_role_gets_what_the_thing_is_to_it(circle: Circle, thing: Thing, role:
     answers = [ask(circle, thing, role, subject) for subject in (OWN, RELATED, UNRELATED, FOREIGN, ABSENT)]
     found = dict(zip(NAMES, [answer.status_code for answer in answers], strict=True))
     assert found == dict(zip(NAMES, thing.expected[role], strict=True))
-    foreign, absent = (answer.get_json() | {"request_id": None} for answer in answers[FOREIGN:])
+    foreign, absent = (answer.get_json() | OF_THE_CALL for answer in answers[FOREIGN:])
     assert foreign == absent, "nobody learns that it is there"
 
 
@@ -485,4 +507,4 @@ def test_without_the_permission_no_thing_makes_a_difference(circle: Circle, thin
         caller = circle.callers[Role(role)] if role in list(Role) else Caller(circle.app)
         answers = [caller.call(thing.row.method, thing.route.split()[1].format(**parts), body) for parts in made]
         assert {answer.status_code for answer in answers} == {thing.row.expected[role]}
-        assert len({str(answer.get_json() | {"request_id": None}) for answer in answers}) == 1
+        assert len({str(answer.get_json() | OF_THE_CALL) for answer in answers}) == 1

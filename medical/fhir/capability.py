@@ -1,0 +1,55 @@
+"""The CapabilityStatement, made from the tables and rules that answer the calls."""
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from medical import __version__
+from medical.records.definitions import VERSION, resource_types
+from medical.records.indexing import parameters_of
+
+Json = dict[str, Any]
+ELSEWHERE = frozenset({"Appointment", "Patient", "Schedule", "Slot"})
+"""Types whose facts have their home in tables of their own; they are read and written by the JSON API."""
+TYPES = resource_types() - ELSEWHERE
+INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
+
+
+@cache
+def statement(base: str) -> Json:
+    """What the server at this address does."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": datetime.now(UTC).date().isoformat(),
+        "kind": "instance",
+        "software": {"name": "Medical Backend", "version": __version__},
+        "implementation": {"description": "Medical Backend", "url": base},
+        "fhirVersion": VERSION,
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"description": "A bearer token of this server, in Authorization."},
+                "resource": [_of_type(name) for name in sorted(TYPES)],
+            }
+        ],
+    }
+
+
+def _of_type(name: str) -> Json:
+    parameters = sorted(parameters_of(name).values())
+    references = [f"{name}:{one.name}" for one in parameters if one.kind == "reference"]
+    return {
+        "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "interaction": [{"code": one} for one in INTERACTIONS],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": True,
+        "searchParam": [
+            {"name": one.name, "type": one.kind, "definition": f"http://hl7.org/fhir/SearchParameter/{one.id}"}
+            for one in parameters
+        ],
+        "operation": [{"name": "validate", "definition": "http://hl7.org/fhir/OperationDefinition/Resource-validate"}],
+    } | ({"searchInclude": references} if references else {})

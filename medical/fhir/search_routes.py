@@ -1,0 +1,185 @@
+"""Searches over HTTP. Source: https://hl7.org/fhir/R4/http.html#search."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from flask import Blueprint, request
+
+from medical.audit.events import Action
+from medical.fhir.outcome import FHIR
+from medical.fhir.routes import BASE, Json, Query, ensure_known
+from medical.platform.authz import current_actor
+from medical.platform.errors import NotFound, UnsupportedMediaType
+from medical.platform.http import FORM, endpoint, own_address
+from medical.platform.idempotency import Answer
+from medical.records import search
+from medical.records.definitions import summary_elements
+from medical.records.errors import NotAcceptable, NotHere, UnknownParameter
+from medical.records.permissions import Permission
+from medical.records.search import Key, Page, Question
+from medical.records.service import Stored, encode
+
+bp = Blueprint("fhir-search", __name__, url_prefix=BASE)
+
+CURSOR = "_cursor"
+OF_RESULT = {
+    "_sort",
+    "_count",
+    "_total",
+    "_summary",
+    "_elements",
+    "_include",
+    "_revinclude",
+    "_include:iterate",
+    "_revinclude:iterate",
+    "_format",
+    "_pretty",
+    CURSOR,
+}
+"""Parameters that say what is wanted of what is found."""
+SUMMARIES = {"true", "text", "data", "count", "false"}
+ALWAYS = {"resourceType", "id", "meta"}
+DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+@endpoint(
+    bp.get("/<fhir_type:type_name>"),
+    permission=Permission.RECORD_READ,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[NotFound, NotHere, NotAcceptable, UnknownParameter],
+    audit=Action.RECORD_SEARCHED,
+)
+def find(type_name: str, query: Query) -> Answer:
+    """Search resources of a type; the answer is a page of those that the caller may see.
+
+    What is no search parameter is left out, and the `self` link says so; with `Prefer: handling=strict` it is refused.
+    """
+    ensure_known(type_name, query)
+    return _found(type_name, query)
+
+
+@endpoint(
+    bp.post("/<fhir_type:type_name>/_search"),
+    permission=Permission.RECORD_READ,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[NotFound, NotHere, NotAcceptable, UnknownParameter],
+    audit=Action.RECORD_SEARCHED,
+)
+def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
+    """The same with the parameters in a form, which no log keeps."""
+    ensure_known(type_name, query)
+    if request.mimetype != FORM:
+        raise UnsupportedMediaType(f"Send the parameters as {FORM}.")
+    try:
+        form = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        raise UnknownParameter("The form cannot be read.") from None
+    return _found(type_name, [*query, *form])
+
+
+def _found(type_name: str, query: Query) -> Answer:
+    question = _question(type_name, query)
+    page = search.search(current_actor(), question)
+    if page.ignored and "handling=strict" in request.headers.get("Prefer", ""):
+        raise UnknownParameter(f"There is no parameter {', '.join(sorted(set(page.ignored)))[:200]} here.")
+    return Answer(200, {}, _bundle(type_name, query, page))
+
+
+def _question(type_name: str, query: Query) -> Question:
+    """What is asked for. Raises ``UnknownParameter``."""
+    given = dict(query)
+    count = given.get("_count", str(search.USUAL))
+    if not count.isdigit() or len(count) > 6:
+        raise UnknownParameter("`_count` must be a number.")
+    if given.get("_summary", "false") not in SUMMARIES:
+        raise UnknownParameter(f"`_summary` is one of {', '.join(sorted(SUMMARIES))}.")
+    only_count = given.get("_summary") == "count"
+    return Question(
+        type=type_name,
+        criteria=[(name, value) for name, value in query if name not in OF_RESULT],
+        sort=[one for one in given.get("_sort", "").split(",") if one],
+        size=0 if only_count else min(int(count), search.MOST),
+        after=_read_cursor(given.get(CURSOR)),
+        total=given.get("_total") in ("accurate", "estimate") or only_count,
+        include=list(_rules(query, "_include")),
+        revinclude=list(_rules(query, "_revinclude")),
+    )
+
+
+def _rules(query: Query, name: str) -> Iterator[str]:
+    for key, value in query:
+        if key == name:
+            yield value
+        elif key == f"{name}:iterate":
+            yield f"iterate:{value}"
+
+
+def _bundle(type_name: str, query: Query, page: Page) -> bytes:
+    """The page as a Bundle; documents are put in as they are kept."""
+    base = f"{own_address()}{BASE}"
+    asked = [(name, value) for name, value in query if name not in page.ignored and name != CURSOR]
+    links = [{"relation": "self", "url": f"{base}/{type_name}?{urlencode(query_with(asked, query))}"}]
+    if page.more:
+        links.append(
+            {"relation": "next", "url": f"{base}/{type_name}?{urlencode([*asked, (CURSOR, _cursor(page.more))])}"}
+        )
+    head: Json = {"resourceType": "Bundle", "type": "searchset", "link": links}
+    if page.total is not None:
+        head["total"] = page.total
+    given = dict(query)
+    entries = [*_entries(base, page.matches, "match", given), *_entries(base, page.included, "include", given)]
+    text = msgspec.json.encode(head)
+    return text[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else text
+
+
+def query_with(asked: Sequence[tuple[str, str]], query: Query) -> Sequence[tuple[str, str]]:
+    """What was asked for and heeded, with the page that was asked for."""
+    return [*asked, *((name, value) for name, value in query if name == CURSOR)]
+
+
+def _entries(base: str, found: Iterable[Stored], mode: str, given: dict[str, str]) -> Iterator[bytes]:
+    for one in found:
+        about = {"fullUrl": f"{base}/{one.type}/{one.fhir_id}", "search": {"mode": mode}}
+        yield msgspec.json.encode(about)[:-1] + b',"resource":' + _shown(one, given) + b"}"
+
+
+def _shown(stored: Stored, given: dict[str, str]) -> bytes:
+    """The document, or as much of it as `_elements` or `_summary` ask for, which is then marked."""
+    body = (stored.body or "").encode()
+    elements, summary = given.get("_elements"), given.get("_summary", "false")
+    if not elements and summary in ("false", "count"):
+        return body
+    document = DECODE(body)
+    if elements:
+        wanted = ALWAYS | set(elements.split(","))
+        less = {name: value for name, value in document.items() if name.lstrip("_") in wanted}
+    elif summary == "data":
+        less = {name: value for name, value in document.items() if name != "text"}
+    else:
+        wanted = ALWAYS | ({"text"} if summary == "text" else summary_elements(stored.type))
+        less = {name: value for name, value in document.items() if name.lstrip("_") in wanted}
+    meta = less.get("meta", {})
+    subsetted = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+    less["meta"] = meta | {"tag": [*meta.get("tag", []), subsetted]}
+    return encode(less)
+
+
+def _cursor(key: Key) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
+
+
+def _read_cursor(text: str | None) -> Key | None:
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Key)
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        raise UnknownParameter("There is no such page.") from None

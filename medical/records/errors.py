@@ -1,0 +1,59 @@
+"""Why an act on a record is refused."""
+
+from collections.abc import Sequence
+
+from medical.platform.errors import AppError
+from medical.records.validation import Issue
+
+
+class Gone(AppError):
+    """The resource was deleted; its versions are there."""
+
+    status, code, title = 410, "gone", "Deleted"
+    detail = "This resource was deleted; its former versions can be read."
+
+
+class InvalidResource(AppError):
+    """The resource is not as FHIR R4 says."""
+
+    status, code, title = 422, "invalid_resource", "Invalid resource"
+    detail = "The resource is not valid FHIR R4."
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        super().__init__()
+        self.issues = list(issues)
+
+
+class UnreadableResource(AppError):
+    """The body is no JSON that a resource could be, or another one than the path says."""
+
+    status, code, title = 400, "unreadable_resource", "Not a resource"
+    detail = "The body must be one resource of FHIR R4 as JSON."
+
+
+class UnknownParameter(AppError):
+    """A search parameter that does not exist, or a value that it cannot have."""
+
+    status, code, title = 400, "unknown_parameter", "Cannot be searched so"
+    detail = "This cannot be searched for."
+
+
+class PatientUnknown(AppError):
+    """The resource speaks of a patient who is not here, or whom the caller does not see."""
+
+    status, code, title = 422, "patient_unknown", "Patient not known"
+    detail = "The resource is of a patient who is not registered here, or whose record you may not write."
+
+
+class NotHere(AppError):
+    """Resources of this type are made by other calls."""
+
+    status, code, title = 405, "not_here", "Not made here"
+    detail = "Resources of this type are made elsewhere; see the capability statement."
+
+
+class NotAcceptable(AppError):
+    """The caller reads other formats than JSON."""
+
+    status, code, title = 406, "not_acceptable", "Only JSON"
+    detail = "Resources are answered as application/fhir+json."

@@ -1,0 +1,124 @@
+"""Resources as documents, their former versions, and what they are found by."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from medical.platform.db import Base, Tenant, same_organization, tenant_key
+
+
+class Resource(Tenant, Base):
+    """A resource of FHIR R4 as it is now: the whole document, and who may see it."""
+
+    __tablename__ = "resource"
+    __table_args__ = (
+        tenant_key("resource"),
+        same_organization("resource", "patient_id", "patient"),
+        UniqueConstraint("organization_id", "type", "fhir_id", name="uq_resource_organization_id_type_fhir_id"),
+        Index("ix_resource_organization_id_type_updated_at", "organization_id", "type", "updated_at", "id"),
+        Index("ix_resource_patient_id_type", "patient_id", "type"),
+    )
+
+    type: Mapped[str]
+    fhir_id: Mapped[str] = mapped_column(comment="the id that FHIR clients see")
+    version: Mapped[int]
+    updated_at: Mapped[datetime]
+    patient_id: Mapped[UUID | None] = mapped_column(comment="in whose record it is")
+    open: Mapped[bool] = mapped_column(comment="of no patient at all: everybody who reads records may see it")
+    sensitive: Mapped[bool] = mapped_column(comment="by its security labels: not for proxies")
+    created_by: Mapped[UUID | None] = mapped_column(comment="who sees it where its patient is not known here")
+    deleted: Mapped[bool]
+    document: Mapped[str | None] = mapped_column(JSONB, comment="decimals as they were written; none once deleted")
+
+
+class ResourceVersion(Tenant, Base):
+    """What a resource was before; its present version is in ``resource`` alone. Never changed or deleted."""
+
+    __tablename__ = "resource_version"
+    __table_args__ = (
+        same_organization("resource_version", "resource_id", "resource"),
+        UniqueConstraint("resource_id", "version", name="uq_resource_version_resource_id_version"),
+    )
+
+    resource_id: Mapped[UUID]
+    version: Mapped[int]
+    updated_at: Mapped[datetime]
+    deleted: Mapped[bool]
+    document: Mapped[str | None] = mapped_column(JSONB)
+
+
+resource_value = Table(
+    "resource_value",
+    Base.metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("organization_id", Uuid, ForeignKey("organization.id"), nullable=False),
+    Column("resource_id", Uuid, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("parameter", Text, nullable=False),
+    Column("system", Text),
+    Column("code", Text),
+    Column("text", Text),
+    Column("low", Numeric),
+    Column("high", Numeric),
+    Column("since", DateTime(timezone=True)),
+    Column("until", DateTime(timezone=True)),
+    Column("target_type", Text),
+    Column("target_id", Text),
+    same_organization("resource_value", "resource_id", "resource", ondelete="CASCADE"),
+    Index("ix_resource_value_resource_id_parameter", "resource_id", "parameter"),
+    Index(
+        "ix_resource_value_code", "organization_id", "type", "parameter", "code", postgresql_where="code IS NOT NULL"
+    ),
+    Index(
+        "ix_resource_value_text",
+        "organization_id",
+        "type",
+        "parameter",
+        "text",
+        postgresql_where="text IS NOT NULL",
+        postgresql_ops={"text": "text_pattern_ops"},
+    ),
+    Index(
+        "ix_resource_value_since",
+        "organization_id",
+        "type",
+        "parameter",
+        "since",
+        "until",
+        postgresql_where="since IS NOT NULL OR until IS NOT NULL",
+    ),
+    Index(
+        "ix_resource_value_low",
+        "organization_id",
+        "type",
+        "parameter",
+        "low",
+        "high",
+        postgresql_where="low IS NOT NULL OR high IS NOT NULL",
+    ),
+    Index(
+        "ix_resource_value_target",
+        "organization_id",
+        "target_type",
+        "target_id",
+        "type",
+        "parameter",
+        postgresql_where="target_id IS NOT NULL",
+    ),
+)
+"""One value by which one search parameter finds one resource; which columns it uses depends on the parameter's kind."""

@@ -1,0 +1,52 @@
+"""What is read of resources; every SELECT of them starts from `visible_resources`."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
+
+from medical.identity.permissions import Role
+from medical.platform.authz import Actor
+from medical.platform.db import db
+from medical.records.models import Resource, ResourceVersion
+
+WRITABLE = text(
+    """
+    SELECT p.id FROM patient p WHERE p.id = ANY(CAST(:ids AS uuid[]))
+      AND (:any_patient OR p.id IN (SELECT cared_patients(caller_id())))
+    """
+)
+
+
+def visible_resources(actor: Actor) -> Select[Resource]:
+    """The resources this actor may see: of patients they care for, of themselves and those they act for, and of nobody.
+
+    A service client sees all. What is of a patient who is not known here is seen by who wrote it.
+    """
+    query = select(Resource)
+    return query if Role.SERVICE in actor.roles else query.where(_is_seen(actor))
+
+
+def _is_seen(actor: Actor) -> ColumnElement[bool]:
+    caller = actor.user_id
+    return or_(
+        Resource.open,
+        Resource.patient_id.in_(select(func.cared_patients(caller))),
+        Resource.patient_id.in_(select(func.own_patients(caller))),
+        and_(~Resource.sensitive, Resource.patient_id.in_(select(func.proxied_patients(caller, "record")))),
+        and_(Resource.patient_id.is_(None), Resource.created_by == caller),
+    )
+
+
+def versions_of(resource_id: UUID) -> Select[ResourceVersion]:
+    """The former versions of a resource that the actor sees, newest first."""
+    query = select(ResourceVersion).where(ResourceVersion.resource_id == resource_id)
+    return query.order_by(ResourceVersion.version.desc())
+
+
+def writable_patients(actor: Actor, patient_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the patients in whose record the actor may write: whom they care for; service clients everybody's."""
+    if not patient_ids:
+        return set()
+    values = {"ids": [*patient_ids], "any_patient": Role.SERVICE in actor.roles}
+    return set(db.session.scalars(WRITABLE, values))

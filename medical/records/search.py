@@ -1,0 +1,227 @@
+"""Searches of records: what fits, a page at a time, and what goes with it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+
+from medical.audit import service as audit
+from medical.platform.authz import Actor
+from medical.platform.db import db, scope_organization
+from medical.records.criteria import Condition, Searcher
+from medical.records.definitions import resource_types
+from medical.records.errors import UnknownParameter
+from medical.records.indexing import parameters_of
+from medical.records.models import Resource, resource_value
+from medical.records.service import COLUMNS, Stored
+
+USUAL, MOST = 20, 1000
+"""Resources on a page, where the caller does not say, and at most."""
+MOST_INCLUDED = 1000
+DEEPEST_INCLUDE = 4
+SORTED_BY = {"date": "since", "string": "text", "token": "code", "number": "low", "quantity": "low", "uri": "text"}
+"""The column by which each kind of parameter is sorted."""
+Key = list[str | None]
+
+
+class Order(NamedTuple):
+    """One thing to sort by."""
+
+    column: Any
+    descending: bool
+
+
+class Page(NamedTuple):
+    """A page of what was found."""
+
+    matches: list[Stored]
+    included: list[Stored]
+    total: int | None
+    more: Key | None
+    """Where the next page begins, if there is one."""
+    ignored: list[str]
+    """Parameters that there are not."""
+
+
+class Question(NamedTuple):
+    """What is searched for, and what of it is wanted."""
+
+    type: str
+    criteria: Sequence[tuple[str, str]]
+    sort: Sequence[str] = ()
+    size: int = USUAL
+    after: Key | None = None
+    total: bool = False
+    include: Sequence[str] = ()
+    revinclude: Sequence[str] = ()
+
+
+def search(actor: Actor, question: Question) -> Page:
+    """A page of the resources that fit and that the actor may see. Raises ``UnknownParameter``."""
+    searcher = Searcher(actor)
+    conditions, ignored = _conditions(searcher, question)
+    orders = [*_orders(question), Order(Resource.id, False)]
+    query = searcher.ids_of(question.type, conditions, *COLUMNS, *(one.column for one in orders))
+    if question.after:
+        query = query.where(_beyond(orders, question.after))
+    for one in orders:
+        query = query.order_by(one.column.desc() if one.descending else one.column)
+    rows = db.session.execute(query.limit(question.size + 1)).all() if question.size else []
+    matches = [Stored._make(row[: len(COLUMNS)]) for row in rows[: question.size]]
+    more = _key(rows[question.size - 1][len(COLUMNS) :]) if len(rows) > question.size else None
+    total = None
+    if question.total or not question.size:
+        counted = searcher.ids_of(question.type, conditions).subquery()
+        total = db.session.scalar(select(func.count()).select_from(counted))
+    elif more is None and question.after is None:
+        total = len(matches)
+    included = _included(searcher, question, matches)
+    audit.searched("&".join(f"{name}={value}" for name, value in question.criteria) or None)
+    for stored in [*matches, *included]:
+        audit.touch(stored.type, stored.id, patient_id=stored.patient_id)
+    return Page(matches, included, total, more, ignored)
+
+
+def _conditions(searcher: Searcher, question: Question) -> tuple[list[Condition], list[str]]:
+    conditions, ignored = [], []
+    for name, value in question.criteria:
+        condition = searcher.condition(question.type, name, value) if value else None
+        if condition is None:
+            ignored.append(name)
+        else:
+            conditions.append(condition)
+    return conditions, ignored
+
+
+def _orders(question: Question) -> Iterable[Order]:
+    """What to sort by; the newest first where nothing is said."""
+    for one in question.sort:
+        name, descending = one.removeprefix("-"), one.startswith("-")
+        if name == "_lastUpdated":
+            yield Order(Resource.updated_at, descending)
+        elif name == "_id":
+            yield Order(Resource.fhir_id, descending)
+        else:
+            parameter = parameters_of(question.type).get(name)
+            column = SORTED_BY.get(parameter.kind) if parameter else None
+            if column is None:
+                raise UnknownParameter(f"It cannot be sorted by `{name[:40]}`.")
+            yield Order(_least(question.type, name, column), descending)
+    if not question.sort:
+        yield Order(Resource.updated_at, True)
+
+
+def _least(type_name: str, parameter: str, column: str) -> ColumnElement[Any]:
+    """The least value of a parameter as text that sorts as the values do; those that have none come last."""
+    value = resource_value.alias()
+    chosen = value.c[column]
+    text = func.to_char(chosen, "YYYYMMDDHH24MISSUS") if column == "since" else chosen
+    if column == "low":
+        text = func.to_char(chosen + literal(Decimal(10**20)), "FM0000000000000000000000.0000000000")
+    least = select(func.min(text)).where(
+        value.c.resource_id == Resource.id,
+        value.c.organization_id == scope_organization(),
+        value.c.type == type_name,
+        value.c.parameter == parameter,
+    )
+    return func.coalesce(least.scalar_subquery(), literal("\uffff"))
+
+
+def _beyond(orders: Sequence[Order], key: Key) -> Condition:
+    """That a resource comes after the one with this key."""
+    if len(key) != len(orders):
+        raise UnknownParameter("The page is of another search.")
+    ways: list[Condition] = []
+    for number, order in enumerate(orders):
+        same = [one.column == _typed(one, value) for one, value in zip(orders[:number], key, strict=False)]
+        value = _typed(order, key[number])
+        ways.append(and_(*same, order.column < value if order.descending else order.column > value))
+    return or_(*ways)
+
+
+def _typed(order: Order, value: str | None) -> Any:
+    """A part of a key as what it was. Raises ``UnknownParameter`` for a forged one."""
+    try:
+        if order.column is Resource.id:
+            return UUID(value)
+        return datetime.fromisoformat(value or "") if order.column is Resource.updated_at else value
+    except (TypeError, ValueError):
+        raise UnknownParameter("There is no such page.") from None
+
+
+def _key(values: Sequence[Any]) -> Key:
+    return [one.isoformat() if isinstance(one, datetime) else str(one) for one in values]
+
+
+def _included(searcher: Searcher, question: Question, matches: list[Stored]) -> list[Stored]:
+    """What the matches refer to, and what refers to them, as far as it was asked for."""
+    found: dict[UUID, Stored] = {}
+    seen = {one.id for one in matches}
+    around = list(matches)
+    for depth in range(DEEPEST_INCLUDE):
+        news: list[Stored] = []
+        for forward, rules in ((True, question.include), (False, question.revinclude)):
+            for rule in rules:
+                if depth and not rule.startswith("iterate:"):
+                    continue
+                asked = rule.removeprefix("iterate:").split(":")
+                news += _referred(searcher, around, asked) if forward else _referring(searcher, around, asked)
+        around = [one for one in {one.id: one for one in news}.values() if one.id not in seen]
+        seen |= {one.id for one in around}
+        found |= {one.id: one for one in around}
+        if not around or len(found) > MOST_INCLUDED:
+            break
+    return list(found.values())[:MOST_INCLUDED]
+
+
+def _rule(asked: Sequence[str]) -> tuple[str, str, str | None]:
+    """Type, parameter and type of the target. Raises ``UnknownParameter``."""
+    type_name, name = asked[0], asked[1] if len(asked) > 1 else ""
+    if type_name not in resource_types() or (name != "*" and name not in parameters_of(type_name)):
+        raise UnknownParameter(f"`{':'.join(asked)[:80]}` cannot be included.")
+    return type_name, name, asked[2] if len(asked) > 2 else None
+
+
+def _referred(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]) -> Sequence[Stored]:
+    type_name, name, target = _rule(asked)
+    ids = [one.id for one in around if one.type == type_name]
+    if not ids:
+        return []
+    value = resource_value.alias()
+    wanted = select(value.c.target_type, value.c.target_id).where(
+        value.c.organization_id == scope_organization(), value.c.resource_id.in_(ids), value.c.target_id.is_not(None)
+    )
+    wanted = wanted.where(value.c.parameter == name) if name != "*" else wanted
+    wanted = wanted.where(value.c.target_type == target) if target else wanted
+    by_type: dict[str, set[str]] = {}
+    for kind, fhir_id in db.session.execute(wanted.distinct()):
+        by_type.setdefault(kind, set()).add(fhir_id)
+    found: list[Stored] = []
+    for kind, fhir_ids in by_type.items():
+        query = searcher.ids_of(kind, [Resource.fhir_id.in_(fhir_ids)], *COLUMNS)
+        found += [Stored._make(row) for row in db.session.execute(query.limit(MOST_INCLUDED))]
+    return found
+
+
+def _referring(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]) -> Sequence[Stored]:
+    type_name, name, target = _rule(asked)
+    by_type: dict[str, list[str]] = {}
+    for one in around:
+        if target in (None, one.type):
+            by_type.setdefault(one.type, []).append(one.fhir_id)
+    found: list[Stored] = []
+    for kind, fhir_ids in by_type.items():
+        value = resource_value.alias()
+        refers = select(value.c.resource_id).where(
+            value.c.organization_id == scope_organization(),
+            value.c.type == type_name,
+            value.c.target_type == kind,
+            value.c.target_id.in_(fhir_ids),
+        )
+        refers = refers.where(value.c.parameter == name) if name != "*" else refers
+        query = searcher.ids_of(type_name, [Resource.id.in_(refers)], *COLUMNS)
+        found += [Stored._make(row) for row in db.session.execute(query.order_by(Resource.id).limit(MOST_INCLUDED))]
+    return found

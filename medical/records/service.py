@@ -1,0 +1,273 @@
+"""What is done with records: written, read, changed and hidden; every version is kept."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, Text, cast, text
+
+from medical.audit import service as audit
+from medical.identity.permissions import Role
+from medical.platform import clock
+from medical.platform.authz import Actor
+from medical.platform.db import db, scope_organization
+from medical.platform.errors import NotFound, Stale
+from medical.platform.ids import new_id
+from medical.records import queries
+from medical.records.definitions import table
+from medical.records.errors import Gone, InvalidResource, PatientUnknown
+from medical.records.indexing import Entry, entries_of
+from medical.records.labels import is_sensitive
+from medical.records.models import Resource, ResourceVersion
+from medical.records.validation import validate
+
+Json = dict[str, Any]
+encode = msgspec.json.Encoder(decimal_format="number").encode
+"""To JSON; decimals as they were written."""
+
+INSERT = text(
+    """
+    INSERT INTO resource (id, organization_id, type, fhir_id, version, updated_at, patient_id, open, sensitive,
+                          created_by, deleted, document)
+    VALUES (:id, :organization_id, :type, :fhir_id, :version, :updated_at, :patient_id, :open, :sensitive,
+            :created_by, false, CAST(:document AS jsonb))
+    """
+)
+KEEP = text(
+    """
+    INSERT INTO resource_version (id, organization_id, resource_id, version, updated_at, deleted, document)
+    SELECT :new_id, organization_id, id, version, updated_at, deleted, document FROM resource WHERE id = :id
+    """
+)
+"""Before a resource changes: what it is becomes a former version."""
+REPLACE = text(
+    """
+    UPDATE resource SET version = :version, updated_at = :updated_at, patient_id = :patient_id, open = :open,
+                        sensitive = :sensitive, deleted = false, document = CAST(:document AS jsonb)
+    WHERE id = :id
+    """
+)
+HIDE = text(
+    "UPDATE resource SET version = :version, updated_at = :updated_at, deleted = true, document = NULL WHERE id = :id"
+)
+FORGET_VALUES = text("DELETE FROM resource_value WHERE resource_id = :id")
+ADD_VALUES = text(
+    """
+    INSERT INTO resource_value (organization_id, resource_id, type, parameter, system, code, text, low, high, since,
+                                until, target_type, target_id)
+    SELECT :organization_id, :id, :type, * FROM unnest(
+        CAST(:parameter AS text[]), CAST(:system AS text[]), CAST(:code AS text[]), CAST(:text AS text[]),
+        CAST(:low AS numeric[]), CAST(:high AS numeric[]), CAST(:since AS timestamptz[]),
+        CAST(:until AS timestamptz[]), CAST(:target_type AS text[]), CAST(:target_id AS text[]))
+    """
+)
+
+
+class Stored(NamedTuple):
+    """A version of a resource: its document as JSON, or None where it was deleted."""
+
+    id: UUID
+    type: str
+    fhir_id: str
+    version: int
+    updated_at: datetime
+    deleted: bool
+    patient_id: UUID | None
+    body: str | None
+
+
+class Sight(NamedTuple):
+    """Whose a resource is, and so who may see it."""
+
+    patient_id: UUID | None
+    open: bool
+    sensitive: bool
+
+
+def create(actor: Actor, document: Json, fhir_id: str | None = None) -> Stored:
+    """Keep a new resource, under an id of ours unless one is given.
+
+    Raises ``InvalidResource`` with everything that is wrong, or ``PatientUnknown``.
+    """
+    fhir_id = fhir_id or str(new_id())
+    body = _with_meta(document, fhir_id, 1, now := clock.now())
+    entries, sight = _examined(actor, body)
+    stored = Stored(new_id(), body["resourceType"], fhir_id, 1, now, False, sight.patient_id, encode(body).decode())
+    values = {
+        "organization_id": scope_organization(),
+        "created_by": actor.user_id,
+        "document": stored.body,
+        "open": sight.open,
+        "sensitive": sight.sensitive,
+    }
+    db.session.execute(INSERT, stored._asdict() | values)
+    _index(stored, entries)
+    _touch(stored)
+    return stored
+
+
+def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
+    """A resource as it is now. Raises ``NotFound`` or ``Gone``."""
+    stored = _find(queries.visible_resources(actor), type_name, fhir_id)
+    if stored.deleted:
+        raise Gone
+    return stored
+
+
+def read_version(actor: Actor, type_name: str, fhir_id: str, version: int) -> Stored:
+    """A resource as it was in a version. Raises ``NotFound``, or ``Gone`` for a version that deleted it."""
+    for one in history(actor, type_name, fhir_id):
+        if one.version == version:
+            if one.deleted:
+                raise Gone
+            return one
+    raise NotFound
+
+
+def history(actor: Actor, type_name: str, fhir_id: str) -> Sequence[Stored]:
+    """All versions of a resource, newest first. Raises ``NotFound``."""
+    now = _find(queries.visible_resources(actor), type_name, fhir_id)
+    columns = (ResourceVersion.version, ResourceVersion.updated_at, ResourceVersion.deleted)
+    query = queries.versions_of(now.id).with_only_columns(*columns, cast(ResourceVersion.document, Text))
+    former = (
+        now._replace(version=version, updated_at=updated_at, deleted=deleted, body=body)
+        for version, updated_at, deleted, body in db.session.execute(query)
+    )
+    return [now, *former]
+
+
+def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | None) -> tuple[Stored, bool]:
+    """A new version of a resource, or the first under this id; and whether it is the first.
+
+    Raises what ``create`` raises, ``NotFound`` where it is there and not to be seen, or ``Stale``.
+    """
+    type_name = document["resourceType"]
+    claim = text("SELECT pg_advisory_xact_lock(hashtextextended(:named, 0))")
+    db.session.execute(claim, {"named": f"{scope_organization()} {type_name}/{fhir_id}"})
+    query = queries.visible_resources(actor).with_for_update(of=Resource)
+    try:
+        before = _find(query, type_name, fhir_id)
+    except NotFound:
+        if expected_version is not None:
+            raise Stale from None
+        _ensure_unused(type_name, fhir_id)
+        return create(actor, document, fhir_id), True
+    _ensure_version(before, expected_version)
+    body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
+    entries, sight = _examined(actor, body)
+    stored = before._replace(
+        version=before.version + 1,
+        updated_at=now,
+        deleted=False,
+        patient_id=sight.patient_id,
+        body=encode(body).decode(),
+    )
+    db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
+    db.session.execute(REPLACE, stored._asdict() | sight._asdict() | {"document": stored.body})
+    db.session.execute(FORGET_VALUES, {"id": before.id})
+    _index(stored, entries)
+    return stored, False
+
+
+def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | None) -> Stored:
+    """Hide a resource; its versions can be read. What is hidden stays so. Raises ``NotFound`` or ``Stale``."""
+    before = _find(queries.visible_resources(actor).with_for_update(of=Resource), type_name, fhir_id)
+    _ensure_version(before, expected_version)
+    if before.deleted:
+        return before
+    _ensure_writable(actor, {before.patient_id} if before.patient_id else set())
+    stored = before._replace(version=before.version + 1, updated_at=clock.now(), deleted=True, body=None)
+    db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
+    db.session.execute(HIDE, stored._asdict())
+    db.session.execute(FORGET_VALUES, {"id": before.id})
+    return stored
+
+
+COLUMNS = (
+    Resource.id,
+    Resource.type,
+    Resource.fhir_id,
+    Resource.version,
+    Resource.updated_at,
+    Resource.deleted,
+    Resource.patient_id,
+    cast(Resource.document, Text),
+)
+
+
+def _find(query: Select[Resource], type_name: str, fhir_id: str) -> Stored:
+    query = query.where(Resource.type == type_name, Resource.fhir_id == fhir_id)
+    row = db.session.execute(query.with_only_columns(*COLUMNS)).first()
+    if row is None:
+        audit.touch(type_name, None)
+        raise NotFound
+    stored = Stored._make(row)
+    _touch(stored)
+    return stored
+
+
+def _touch(stored: Stored) -> None:
+    """Say in the trail which resource it was, and whose."""
+    audit.touch(stored.type, stored.id, patient_id=stored.patient_id)
+
+
+def _ensure_version(before: Stored, expected_version: int | None) -> None:
+    if expected_version not in (None, before.version):
+        raise Stale
+
+
+def _with_meta(document: Json, fhir_id: str, version: int, now: datetime) -> Json:
+    """The document with what the server says of it; other elements of ``meta`` are the client's."""
+    meta = document.get("meta", {})
+    stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    own = (meta if isinstance(meta, dict) else {}) | {"versionId": str(version), "lastUpdated": stamp}
+    return document | {"id": fhir_id, "meta": own}
+
+
+def _examined(actor: Actor, body: Json) -> tuple[list[Entry], Sight]:
+    """What a resource is found by, and whose it is. Raises ``InvalidResource`` or ``PatientUnknown``."""
+    if issues := validate(body):
+        raise InvalidResource(issues)
+    entries = entries_of(body)
+    parameters = table("compartments")["Patient"].get(body["resourceType"])
+    if parameters is None:
+        return entries, Sight(None, True, False)
+    named = [one.target_id for one in entries if one.parameter in parameters and one.target_type == "Patient"]
+    known = _ensure_writable(actor, {one for one in map(_uuid, named) if one}, all_known=len(set(named)))
+    patient_id = next((one for one in map(_uuid, named) if one in known), None)
+    return entries, Sight(patient_id, False, is_sensitive(body))
+
+
+def _ensure_writable(actor: Actor, patient_ids: set[UUID], all_known: int = 0) -> set[UUID]:
+    """Those in whose record the actor may write; people must be known, and to be seen, but for service clients."""
+    known = queries.writable_patients(actor, patient_ids)
+    if Role.SERVICE not in actor.roles and len(known) < max(all_known, len(patient_ids)):
+        raise PatientUnknown
+    return known
+
+
+def _ensure_unused(type_name: str, fhir_id: str) -> None:
+    """Raise ``NotFound`` where somebody else's resource has this id."""
+    taken = text("SELECT resource_id_taken(:type, :fhir_id)")
+    if db.session.scalar(taken, {"type": type_name, "fhir_id": fhir_id}):
+        raise NotFound
+
+
+def _uuid(text_: str | None) -> UUID | None:
+    try:
+        return UUID(text_) if text_ else None
+    except ValueError:
+        return None
+
+
+def _index(stored: Stored, entries: Sequence[Entry]) -> None:
+    if not entries:
+        return
+    columns: dict[str, Any] = {
+        name: list(column) for name, column in zip(Entry._fields, zip(*entries, strict=True), strict=True)
+    }
+    db.session.execute(
+        ADD_VALUES, columns | {"organization_id": scope_organization(), "id": stored.id, "type": stored.type}
+    )
