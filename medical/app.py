@@ -14,6 +14,7 @@ from medical.audit import backlog
 from medical.audit import routes as trail
 from medical.audit import service as audit
 from medical.config import Settings
+from medical.fhir import bundles as fhir_bundles
 from medical.fhir import routes as fhir
 from medical.fhir import search_routes as fhir_search
 from medical.fhir.outcome import refusal_document
@@ -76,6 +77,7 @@ BLUEPRINTS = (
     feeds.calendars,
     fhir.bp,
     fhir_search.bp,
+    fhir_bundles.bp,
     trail.trail,
     trail.accesses,
     health.bp,

@@ -99,6 +99,7 @@ class Action(StrEnum):
     RECORD_DELETED = "record.deleted"
     RECORD_SEARCHED = "record.searched"
     RECORD_VALIDATED = "record.validated"
+    RECORDS_WRITTEN = "record.bundle"
     RECORD_HISTORY_READ = "record.history-read"
     CALENDAR_FEED_CREATED = "calendar-feed.created"
     CALENDAR_FEED_REVOKED = "calendar-feed.revoked"

@@ -31,6 +31,7 @@ def statement(base: str) -> Json:
             {
                 "mode": "server",
                 "security": {"description": "A bearer token of this server, in Authorization."},
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 "resource": [_of_type(name) for name in sorted(TYPES)],
             }
         ],
@@ -47,6 +48,8 @@ def _of_type(name: str) -> Json:
         "versioning": "versioned-update",
         "readHistory": True,
         "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalUpdate": False,
         "searchParam": [
             {"name": one.name, "type": one.kind, "definition": f"http://hl7.org/fhir/SearchParameter/{one.id}"}
             for one in parameters

@@ -17,7 +17,7 @@ from medical.platform.authz import current_actor
 from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge
 from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
-from medical.records import service
+from medical.records import conditions, service
 from medical.records.definitions import resource_types
 from medical.records.errors import (
     Gone,
@@ -25,6 +25,8 @@ from medical.records.errors import (
     NotAcceptable,
     NotHere,
     PatientUnknown,
+    SeveralMatch,
+    UnknownParameter,
     UnreadableResource,
 )
 from medical.records.permissions import Permission
@@ -70,13 +72,18 @@ def show_capabilities(query: Query) -> Answer:
     raw=True,
     returns=(201, Json),
     media_type=FHIR,
-    errors=WRITING,
+    errors=[*WRITING, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_CREATED,
 )
 def create(type_name: str, query: Query, body: bytes) -> Answer:
-    """Keep a new resource; its id is ours, whatever id it came with."""
+    """Keep a new resource under an id of ours; none is made where `If-None-Exist` finds one."""
     ensure_known(type_name, query)
-    return written(service.create(current_actor(), read_resource(body, type_name)), 201)
+    document, actor = read_resource(body, type_name), current_actor()
+    if condition := request.headers.get("If-None-Exist"):
+        conditions.lock([f"{type_name}?{condition}"])
+        if there := conditions.match(actor, type_name, condition):
+            return written(there, 200)
+    return written(service.create(actor, document), 201)
 
 
 @endpoint(

@@ -86,11 +86,16 @@ def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
 
 
 def _found(type_name: str, query: Query) -> Answer:
+    return Answer(200, {}, found_bundle(type_name, query))
+
+
+def found_bundle(type_name: str, query: Query) -> bytes:
+    """The page that is asked for, as a Bundle. Raises ``UnknownParameter``."""
     question = _question(type_name, query)
     page = search.search(current_actor(), question)
     if page.ignored and "handling=strict" in request.headers.get("Prefer", ""):
         raise UnknownParameter(f"There is no parameter {', '.join(sorted(set(page.ignored)))[:200]} here.")
-    return Answer(200, {}, _bundle(type_name, query, page))
+    return _bundle(type_name, query, page)
 
 
 def _question(type_name: str, query: Query) -> Question:

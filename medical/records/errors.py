@@ -45,6 +45,13 @@ class PatientUnknown(AppError):
     detail = "The resource is of a patient who is not registered here, or whose record you may not write."
 
 
+class SeveralMatch(AppError):
+    """A condition that should name one resource fits several."""
+
+    status, code, title = 412, "several_match", "Several match"
+    detail = "More than one resource fits the condition."
+
+
 class NotHere(AppError):
     """Resources of this type are made by other calls."""
 

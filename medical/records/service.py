@@ -29,10 +29,13 @@ encode = msgspec.json.Encoder(decimal_format="number").encode
 
 INSERT = text(
     """
-    INSERT INTO resource (id, organization_id, type, fhir_id, version, updated_at, patient_id, open, sensitive,
-                          created_by, deleted, document)
-    VALUES (:id, :organization_id, :type, :fhir_id, :version, :updated_at, :patient_id, :open, :sensitive,
-            :created_by, false, CAST(:document AS jsonb))
+    INSERT INTO resource (organization_id, created_by, version, deleted, updated_at, id, type, fhir_id, patient_id,
+                          open, sensitive, document)
+    SELECT :organization_id, :created_by, 1, false, :updated_at, given.id, type, fhir_id, patient_id, open, sensitive,
+           CAST(document AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:fhir_ids AS text[]), CAST(:patients AS uuid[]),
+                CAST(:open AS boolean[]), CAST(:sensitive AS boolean[]), CAST(:documents AS text[]))
+        AS given (id, type, fhir_id, patient_id, open, sensitive, document)
     """
 )
 KEEP = text(
@@ -57,8 +60,9 @@ ADD_VALUES = text(
     """
     INSERT INTO resource_value (organization_id, resource_id, type, parameter, system, code, text, low, high, since,
                                 until, target_type, target_id)
-    SELECT :organization_id, :id, :type, * FROM unnest(
-        CAST(:parameter AS text[]), CAST(:system AS text[]), CAST(:code AS text[]), CAST(:text AS text[]),
+    SELECT :organization_id, * FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:parameter AS text[]),
+        CAST(:system AS text[]), CAST(:code AS text[]), CAST(:text AS text[]),
         CAST(:low AS numeric[]), CAST(:high AS numeric[]), CAST(:since AS timestamptz[]),
         CAST(:until AS timestamptz[]), CAST(:target_type AS text[]), CAST(:target_id AS text[]))
     """
@@ -86,26 +90,47 @@ class Sight(NamedTuple):
     sensitive: bool
 
 
+class Draft(NamedTuple):
+    """A resource that is to be kept under an id."""
+
+    document: Json
+    fhir_id: str
+
+
 def create(actor: Actor, document: Json, fhir_id: str | None = None) -> Stored:
     """Keep a new resource, under an id of ours unless one is given.
 
     Raises ``InvalidResource`` with everything that is wrong, or ``PatientUnknown``.
     """
-    fhir_id = fhir_id or str(new_id())
-    body = _with_meta(document, fhir_id, 1, now := clock.now())
-    entries, sight = _examined(actor, body)
-    stored = Stored(new_id(), body["resourceType"], fhir_id, 1, now, False, sight.patient_id, encode(body).decode())
+    [stored] = create_all(actor, [Draft(document, fhir_id or str(new_id()))])
+    _touch(stored)
+    return stored
+
+
+def create_all(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
+    """Keep several new resources, in as many statements as one. Raises what ``create`` raises of the first wrong."""
+    now = clock.now()
+    bodies = [_with_meta(one.document, one.fhir_id, 1, now) for one in drafts]
+    seen = _examined(actor, bodies)
+    kept = [
+        Stored(new_id(), body["resourceType"], body["id"], 1, now, False, sight.patient_id, encode(body).decode())
+        for body, (_, sight) in zip(bodies, seen, strict=True)
+    ]
     values = {
         "organization_id": scope_organization(),
         "created_by": actor.user_id,
-        "document": stored.body,
-        "open": sight.open,
-        "sensitive": sight.sensitive,
+        "updated_at": now,
+        "ids": [one.id for one in kept],
+        "types": [one.type for one in kept],
+        "fhir_ids": [one.fhir_id for one in kept],
+        "patients": [one.patient_id for one in kept],
+        "documents": [one.body for one in kept],
+        "open": [sight.open for _, sight in seen],
+        "sensitive": [sight.sensitive for _, sight in seen],
     }
-    db.session.execute(INSERT, stored._asdict() | values)
-    _index(stored, entries)
-    _touch(stored)
-    return stored
+    db.session.execute(INSERT, values)
+    _index([(stored, entry) for stored, (entries, _) in zip(kept, seen, strict=True) for entry in entries])
+    return kept
 
 
 def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
@@ -156,7 +181,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
         return create(actor, document, fhir_id), True
     _ensure_version(before, expected_version)
     body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
-    entries, sight = _examined(actor, body)
+    [(entries, sight)] = _examined(actor, [body])
     stored = before._replace(
         version=before.version + 1,
         updated_at=now,
@@ -167,7 +192,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
     db.session.execute(REPLACE, stored._asdict() | sight._asdict() | {"document": stored.body})
     db.session.execute(FORGET_VALUES, {"id": before.id})
-    _index(stored, entries)
+    _index([(stored, entry) for entry in entries])
     return stored, False
 
 
@@ -177,7 +202,7 @@ def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | N
     _ensure_version(before, expected_version)
     if before.deleted:
         return before
-    _ensure_writable(actor, {before.patient_id} if before.patient_id else set())
+    _ensure_writable(actor, {str(before.patient_id)} if before.patient_id else set())
     stored = before._replace(version=before.version + 1, updated_at=clock.now(), deleted=True, body=None)
     db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
     db.session.execute(HIDE, stored._asdict())
@@ -226,24 +251,39 @@ def _with_meta(document: Json, fhir_id: str, version: int, now: datetime) -> Jso
     return document | {"id": fhir_id, "meta": own}
 
 
-def _examined(actor: Actor, body: Json) -> tuple[list[Entry], Sight]:
-    """What a resource is found by, and whose it is. Raises ``InvalidResource`` or ``PatientUnknown``."""
-    if issues := validate(body):
-        raise InvalidResource(issues)
-    entries = entries_of(body)
+def _examined(actor: Actor, bodies: Sequence[Json]) -> list[tuple[list[Entry], Sight]]:
+    """What each resource is found by, and whose it is. Raises ``InvalidResource`` or ``PatientUnknown``."""
+    for body in bodies:
+        if issues := validate(body):
+            raise InvalidResource(issues)
+    found = [entries_of(body) for body in bodies]
+    named = [_patients_in(body, entries) for body, entries in zip(bodies, found, strict=True)]
+    known = _ensure_writable(actor, {one for some in named for one in some or ()})
+    return [(entries, _sight(body, some, known)) for body, entries, some in zip(bodies, found, named, strict=True)]
+
+
+def _patients_in(body: Json, entries: Sequence[Entry]) -> list[str] | None:
+    """The ids of the patients whose compartment a resource is in; None for a type that is in nobody's."""
     parameters = table("compartments")["Patient"].get(body["resourceType"])
     if parameters is None:
-        return entries, Sight(None, True, False)
+        return None
     named = [one.target_id for one in entries if one.parameter in parameters and one.target_type == "Patient"]
-    known = _ensure_writable(actor, {one for one in map(_uuid, named) if one}, all_known=len(set(named)))
-    patient_id = next((one for one in map(_uuid, named) if one in known), None)
-    return entries, Sight(patient_id, False, is_sensitive(body))
+    return [one for one in named if one]
 
 
-def _ensure_writable(actor: Actor, patient_ids: set[UUID], all_known: int = 0) -> set[UUID]:
-    """Those in whose record the actor may write; people must be known, and to be seen, but for service clients."""
-    known = queries.writable_patients(actor, patient_ids)
-    if Role.SERVICE not in actor.roles and len(known) < max(all_known, len(patient_ids)):
+def _sight(body: Json, named: Sequence[str] | None, known: set[str]) -> Sight:
+    """Whose a resource is that speaks of these patients, of whom some are known here."""
+    if named is None:
+        return Sight(None, True, False)
+    patient_id = next((UUID(one) for one in named if one in known), None)
+    return Sight(patient_id, False, is_sensitive(body))
+
+
+def _ensure_writable(actor: Actor, patient_ids: set[str]) -> set[str]:
+    """Those in whose record the actor may write; all must be known, and to be seen, but for service clients."""
+    possible = {one for one in map(_uuid, patient_ids) if one}
+    known = {str(one) for one in queries.writable_patients(actor, possible)}
+    if Role.SERVICE not in actor.roles and len(known) < len(patient_ids):
         raise PatientUnknown
     return known
 
@@ -262,12 +302,11 @@ def _uuid(text_: str | None) -> UUID | None:
         return None
 
 
-def _index(stored: Stored, entries: Sequence[Entry]) -> None:
-    if not entries:
+def _index(found: Sequence[tuple[Stored, Entry]]) -> None:
+    """Write the values by which resources are found."""
+    if not found:
         return
-    columns: dict[str, Any] = {
-        name: list(column) for name, column in zip(Entry._fields, zip(*entries, strict=True), strict=True)
-    }
-    db.session.execute(
-        ADD_VALUES, columns | {"organization_id": scope_organization(), "id": stored.id, "type": stored.type}
-    )
+    columns = zip(*(entry for _, entry in found), strict=True)
+    values: dict[str, Any] = {name: [*column] for name, column in zip(Entry._fields, columns, strict=True)}
+    about = {"ids": [one.id for one, _ in found], "types": [one.type for one, _ in found]}
+    db.session.execute(ADD_VALUES, values | about | {"organization_id": scope_organization()})

@@ -525,6 +525,8 @@ TABLE = [
 
     Row("GET /fhir/R4/metadata",                             "200 200 200 200 200 200 200 200",
         plain("/fhir/R4/metadata")),
+    Row("POST /fhir/R4",                                     "403 200 200 403 200 403 200 401",
+        lambda _: ("/fhir/R4", {"resourceType": "Bundle", "type": "batch"})),
     Row("POST /fhir/R4/{type_name}",                         "403 201 201 403 403 403 201 401",
         lambda w: ("/fhir/R4/Observation", observation(w.patient["id"]))),
     Row("GET /fhir/R4/{type_name}",                          "403 200 200 403 200 403 200 401",
