@@ -181,7 +181,7 @@ def _transaction(actor: Actor, entries: Sequence[Entry]) -> list[bytes]:
         elif one.method == "GET":
             answers[one.number] = _read(actor, one)
     made = [one for one in entries if one.method == "POST" and not found[one.number] and one.resource is not None]
-    kept = service.create_all(actor, [Draft(links.followed(one.resource or {}), drafts[one.number]) for one in made])
+    kept = service.create_many(actor, [Draft(links.followed(one.resource or {}), drafts[one.number]) for one in made])
     for one, stored in zip(made, kept, strict=True):
         answers[one.number] = _written(stored, "201")
     for patient_id in {stored.patient_id for stored in kept}:

@@ -102,12 +102,12 @@ def create(actor: Actor, document: Json, fhir_id: str | None = None) -> Stored:
 
     Raises ``InvalidResource`` with everything that is wrong, or ``PatientUnknown``.
     """
-    [stored] = create_all(actor, [Draft(document, fhir_id or str(new_id()))])
+    [stored] = create_many(actor, [Draft(document, fhir_id or str(new_id()))])
     _touch(stored)
     return stored
 
 
-def create_all(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
+def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
     """Keep several new resources, in as many statements as one. Raises what ``create`` raises of the first wrong."""
     now = clock.now()
     bodies = [_with_meta(one.document, one.fhir_id, 1, now) for one in drafts]

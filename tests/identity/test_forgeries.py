@@ -180,12 +180,16 @@ class TestKindsOfTokens:
         for rule, method, declaration in declared_routes(app):
             if declaration.permission is None:
                 continue
-            path = rule.build(dict.fromkeys(rule.arguments, NOBODY), append_unknown=False)
+            parts = dict.fromkeys(rule.arguments, NOBODY)
+            path = rule.build(
+                parts | {"type_name": "Observation"} if "type_name" in parts else parts, append_unknown=False
+            )
             assert path
             for kind, token in kinds.items():
                 headers = {"Authorization": f"Bearer {token}"}
                 answer = Caller(app).call(method, path[1], headers=headers)
-                assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthenticated"), (kind, path)
+                assert answer.status_code == 401, (kind, path)
+                assert '"unauthenticated"' in answer.text
                 asked += 1
         assert asked > 100
 

@@ -151,6 +151,7 @@ class TestCreate:
             "holiday",
             "location",
             "patient",
+            "record",
             "slot",
         }
         assert nouns == people

@@ -1,13 +1,14 @@
 """What is right is taken and what is wrong is refused, with everything that is wrong."""
 
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from medical.records.definitions import resource_types, table
-from medical.records.invariants import Ruled, broken
-from medical.records.validation import validate
+from medical.records.invariants import Ruled, _rules_of, broken
+from medical.records.validation import _Walk, validate
 from tests.records.samples import Json, examples, mutants, synthea
 
 EXAMPLES = examples()
@@ -134,6 +135,18 @@ class TestRules:
         for type_name in table("invariants"):
             empty: Json = {}
             list(broken([Ruled(type_name, empty, type_name, empty)]))
+
+    def test_what_is_obvious_is_so(self) -> None:
+        """Where the form of a rule says that it holds, it does: on every object of every example and of a patient."""
+        seen = Counter[bool]()
+        for resource in [*EXAMPLES, *(entry["resource"] for entry in synthea()["entry"])]:
+            walk = _Walk()
+            walk.resource(resource, resource["resourceType"], 0)
+            for one in walk.ruled:
+                for key, _, obvious, holds in _rules_of(one.type):
+                    seen[obvious.holds(one.value)] += 1
+                    assert not obvious.holds(one.value) or holds(one.value, one.resource), (key, one.path)
+        assert seen[True] > seen[False] > 0
 
 
 class TestNarrative:
