@@ -94,7 +94,7 @@ def _keys(type_name: str, element: str) -> frozenset[str]:
 
 
 def _rule(type_name: str, expression: str) -> Holds:
-    """The expression as a function of the object and of its resource; the library is loaded with the first evaluated."""
+    """The expression as a function of the object and of its resource; the library is loaded with the first of all."""
     evaluate: list[Any] = []
 
     def holds(value: Json, resource: Json) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import Select, Text, cast, text
 
 from medical.audit import service as audit
 from medical.identity.permissions import Role
+from medical.people import service as people
 from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
@@ -135,7 +136,7 @@ def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
 
 def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
     """A resource as it is now. Raises ``NotFound`` or ``Gone``."""
-    stored = _find(queries.visible_resources(actor), type_name, fhir_id)
+    stored = _seen(actor, type_name, fhir_id)
     if stored.deleted:
         raise Gone
     return stored
@@ -143,24 +144,39 @@ def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
 
 def read_version(actor: Actor, type_name: str, fhir_id: str, version: int) -> Stored:
     """A resource as it was in a version. Raises ``NotFound``, or ``Gone`` for a version that deleted it."""
-    for one in history(actor, type_name, fhir_id):
-        if one.version == version:
-            if one.deleted:
-                raise Gone
-            return one
-    raise NotFound
+    now = _seen(actor, type_name, fhir_id)
+    wanted = [now] if version == now.version else _former(now, version)
+    if not wanted:
+        raise NotFound
+    if wanted[0].deleted:
+        raise Gone
+    return wanted[0]
 
 
 def history(actor: Actor, type_name: str, fhir_id: str) -> Sequence[Stored]:
     """All versions of a resource, newest first. Raises ``NotFound``."""
-    now = _find(queries.visible_resources(actor), type_name, fhir_id)
+    now = _seen(actor, type_name, fhir_id)
+    return [now, *_former(now)]
+
+
+def _seen(actor: Actor, type_name: str, fhir_id: str) -> Stored:
+    """A resource the actor may see, whatever became of it; the trail says where it took a broken glass."""
+    stored = _find(queries.visible_resources(actor), type_name, fhir_id)
+    if stored.patient_id:
+        people.note_glass(actor, stored.patient_id)
+    return stored
+
+
+def _former(now: Stored, version: int | None = None) -> list[Stored]:
+    """The former versions of a resource, newest first, or only one."""
     columns = (ResourceVersion.version, ResourceVersion.updated_at, ResourceVersion.deleted)
     query = queries.versions_of(now.id).with_only_columns(*columns, cast(ResourceVersion.document, Text))
-    former = (
-        now._replace(version=version, updated_at=updated_at, deleted=deleted, body=body)
-        for version, updated_at, deleted, body in db.session.execute(query)
-    )
-    return [now, *former]
+    if version is not None:
+        query = query.where(ResourceVersion.version == version)
+    return [
+        now._replace(version=number, updated_at=updated_at, deleted=deleted, body=body)
+        for number, updated_at, deleted, body in db.session.execute(query)
+    ]
 
 
 def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | None) -> tuple[Stored, bool]:

@@ -213,6 +213,15 @@ class TestSight:
         assert Fhir(doctor).ids("Observation") == [kept["id"]]
         assert Fhir(doctor).put(kept | {"status": "amended"}).status_code == 200
 
+    def test_through_a_broken_glass_for_an_hour(self, clinic: Clinic, kept: Json, patient: str) -> None:
+        nurse, glass = clinic.user(Role.NURSE), {"reason_code": "EMERGENCY", "reason": "found unconscious"}
+        assert nurse.post(f"/patients/{patient.removeprefix('Patient/')}/break-glass", glass).status_code == 201
+        answer = Fhir(nurse).get(f"Observation/{kept['id']}")
+        assert answer.status_code == 200
+        trail = clinic.user(Role.AUDITOR).get("/audit/events", patient_id=patient.removeprefix("Patient/")).get_json()
+        [event] = [one for one in trail["items"] if one["action"] == "record.read"]
+        assert event["purpose"] == "BTG"
+
     def test_an_id_that_is_taken_is_not_told_of(self, clinic: Clinic, kept: Json, patient: str) -> None:
         other = clinic.patient()
         doctor = clinic.clinician()
