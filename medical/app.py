@@ -29,8 +29,10 @@ from medical.people import care_routes as care
 from medical.people import proxy_routes as proxies
 from medical.people import room_routes as rooms
 from medical.people import routes as people
+from medical.people import service as people_verbs
 from medical.platform import db, driver, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.records import service as records
 from medical.scheduling import feed_routes as feeds
 from medical.scheduling import hold_routes as holds
 from medical.scheduling import hours_routes as hours
@@ -130,6 +132,8 @@ def _offer_migrations(flask_app: Flask) -> None:
 def _secure(flask_app: Flask, settings: Settings) -> None:
     """Who calls, what they may do, and the trail they leave."""
     access.install()
+    if records.follow not in people_verbs.CHANGED:
+        people_verbs.CHANGED.append(records.follow)
     flask_app.config["SECRET_KEY"] = settings.secret_key
     flask_app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     ring = flask_app.extensions["key_ring"] = keys.KeyRing(settings.secret_key)

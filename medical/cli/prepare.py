@@ -24,13 +24,16 @@ def prepare(settings: Settings) -> list[Any]:
         ensure_restricted(settings.database_url)
     from medical.app import create_app
     from medical.identity import keys
+    from medical.records import service as records
 
     with create_app().app_context():
         log.info("application_built", mode=settings.mode)
         if not current:
             return []
         keys.ensure_ring(settings)
-        return _demo_accounts(settings)
+        accounts = _demo_accounts(settings)
+        records.catch_up()
+        return accounts
 
 
 def bring_up_to_date(settings: Settings) -> bool:

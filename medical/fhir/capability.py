@@ -9,7 +9,7 @@ from medical.records.definitions import VERSION, resource_types
 from medical.records.indexing import parameters_of
 
 Json = dict[str, Any]
-ELSEWHERE = frozenset({"Appointment", "Patient", "Schedule", "Slot"})
+ELSEWHERE = frozenset({"Appointment", "Schedule", "Slot"})
 """Types whose facts have their home in tables of their own; they are read and written by the JSON API."""
 TYPES = resource_types() - ELSEWHERE
 INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")

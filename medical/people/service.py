@@ -1,6 +1,6 @@
 """What is done with patients, clinicians and places."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,8 @@ from medical.platform.ids import new_id
 from medical.platform.logging import get_logger
 
 log = get_logger(__name__)
+CHANGED: list[Callable[[Patient], None]] = []
+"""Who is told of each patient who is new or has changed, in the same transaction."""
 CONTACT_FIELDS = frozenset({"email", "phone", "address"})
 """What a patient may change about themselves."""
 
@@ -76,9 +78,11 @@ def register_account(
         sex="unknown",
         email=email,
         user_id=user.id,
+        identifiers=[],
     )
     db.session.add(patient)
     db.session.flush()
+    _tell(patient)
     audit.touch("patient", patient.id, patient_id=patient.id)
     return user.id, patient.id
 
@@ -113,10 +117,17 @@ def register_patient(
 
 
 def _add_patient(**values: Any) -> Patient:
-    patient = Patient(id=new_id(), **values)
+    patient = Patient(**{"id": new_id()} | values)
     db.session.add(patient)
     flush_or_raise(IDENTIFIER_TAKEN)
+    _tell(patient)
     return patient
+
+
+def _tell(patient: Patient) -> None:
+    """Tell those who want to know that a patient is new or has changed, within the transaction."""
+    for listener in CHANGED:
+        listener(patient)
 
 
 def _ensure_new(
@@ -212,7 +223,9 @@ def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None,
             _replace_identifiers(patient, value)
         else:
             setattr(patient, name, value)
+    flag_modified(patient, "given_name")  # so that the version counts what has no column of its own too
     flush_or_raise(IDENTIFIER_TAKEN)
+    _tell(patient)
     return patient
 
 
@@ -221,7 +234,6 @@ def _replace_identifiers(patient: Patient, wanted: Sequence[tuple[str, str]]) ->
     present = {(one.system, one.value) for one in kept}
     new = [PatientIdentifier(system=system, value=value) for system, value in wanted if (system, value) not in present]
     patient.identifiers = kept + new
-    flag_modified(patient, "given_name")  # so that the version counts this change too
 
 
 def create_clinician(*, user_id: UUID, specialty: str, time_zone: str, location_id: UUID | None) -> Clinician:

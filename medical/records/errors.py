@@ -64,3 +64,10 @@ class NotAcceptable(AppError):
 
     status, code, title = 406, "not_acceptable", "Only JSON"
     detail = "Resources are answered as application/fhir+json."
+
+
+class PatientIncomplete(AppError):
+    """A patient cannot be registered without a name and a date of birth."""
+
+    status, code, title = 422, "patient_incomplete", "Patient incomplete"
+    detail = "To be registered here, a Patient needs a name and a whole date of birth."

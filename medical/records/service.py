@@ -1,30 +1,35 @@
 """What is done with records: written, read, changed and hidden; every version is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, Text, cast, text
+from sqlalchemy import Select, Text, cast, select, text
 
 from medical.audit import service as audit
 from medical.identity.permissions import Role
 from medical.people import service as people
+from medical.people.models import Patient
 from medical.platform import clock
 from medical.platform.authz import Actor
-from medical.platform.db import db, scope_organization
+from medical.platform.db import Scope, db, enter, scope_organization, unattended
 from medical.platform.errors import NotFound, Stale
 from medical.platform.ids import new_id
-from medical.records import queries
+from medical.records import patients, queries
 from medical.records.definitions import table
-from medical.records.errors import Gone, InvalidResource, PatientUnknown
+from medical.records.errors import Gone, InvalidResource, NotHere, PatientUnknown
 from medical.records.indexing import Entry, entries_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
 from medical.records.validation import validate
 
 Json = dict[str, Any]
+DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
 encode = msgspec.json.Encoder(decimal_format="number").encode
 """To JSON; decimals as they were written."""
 
@@ -32,11 +37,12 @@ INSERT = text(
     """
     INSERT INTO resource (organization_id, created_by, version, deleted, updated_at, id, type, fhir_id, patient_id,
                           open, sensitive, document)
-    SELECT :organization_id, :created_by, 1, false, :updated_at, given.id, type, fhir_id, patient_id, open, sensitive,
-           CAST(document AS jsonb)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:fhir_ids AS text[]), CAST(:patients AS uuid[]),
+    SELECT :organization_id, :created_by, version, false, :updated_at, given.id, type, fhir_id, patient_id, open,
+           sensitive, CAST(document AS jsonb)
+    FROM unnest(CAST(:versions AS int[]), CAST(:ids AS uuid[]),
+                CAST(:types AS text[]), CAST(:fhir_ids AS text[]), CAST(:patients AS uuid[]),
                 CAST(:open AS boolean[]), CAST(:sensitive AS boolean[]), CAST(:documents AS text[]))
-        AS given (id, type, fhir_id, patient_id, open, sensitive, document)
+        AS given (version, id, type, fhir_id, patient_id, open, sensitive, document)
     """
 )
 KEEP = text(
@@ -110,28 +116,41 @@ def create(actor: Actor, document: Json, fhir_id: str | None = None) -> Stored:
 
 def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
     """Keep several new resources, in as many statements as one. Raises what ``create`` raises of the first wrong."""
+    if not drafts:
+        return []
     now = clock.now()
     bodies = [_with_meta(one.document, one.fhir_id, 1, now) for one in drafts]
+    _ensure_valid(bodies)
+    with keeping_rows():
+        for body in bodies:
+            if body["resourceType"] == patients.TYPE:
+                patients.register(actor, body, body["id"])
     seen = _examined(actor, bodies)
     kept = [
         Stored(new_id(), body["resourceType"], body["id"], 1, now, False, sight.patient_id, encode(body).decode())
         for body, (_, sight) in zip(bodies, seen, strict=True)
     ]
-    values = {
-        "organization_id": scope_organization(),
-        "created_by": actor.user_id,
-        "updated_at": now,
-        "ids": [one.id for one in kept],
-        "types": [one.type for one in kept],
-        "fhir_ids": [one.fhir_id for one in kept],
-        "patients": [one.patient_id for one in kept],
-        "documents": [one.body for one in kept],
-        "open": [sight.open for _, sight in seen],
-        "sensitive": [sight.sensitive for _, sight in seen],
-    }
-    db.session.execute(INSERT, values)
+    _insert([(stored, sight) for stored, (_, sight) in zip(kept, seen, strict=True)], actor.user_id)
     _index([(stored, entry) for stored, (entries, _) in zip(kept, seen, strict=True) for entry in entries])
     return kept
+
+
+def _insert(new: Sequence[tuple[Stored, Sight]], created_by: UUID | None) -> None:
+    """Write resources that are new."""
+    values = {
+        "organization_id": scope_organization(),
+        "created_by": created_by,
+        "versions": [one.version for one, _ in new],
+        "updated_at": new[0][0].updated_at,
+        "ids": [one.id for one, _ in new],
+        "types": [one.type for one, _ in new],
+        "fhir_ids": [one.fhir_id for one, _ in new],
+        "patients": [sight.patient_id for _, sight in new],
+        "documents": [one.body for one, _ in new],
+        "open": [sight.open for _, sight in new],
+        "sensitive": [sight.sensitive for _, sight in new],
+    }
+    db.session.execute(INSERT, values)
 
 
 def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
@@ -197,6 +216,10 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
         return create(actor, document, fhir_id), True
     _ensure_version(before, expected_version)
     body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
+    _ensure_valid([body])
+    if type_name == patients.TYPE:
+        with keeping_rows():
+            patients.change(actor, body, fhir_id, expected_version)
     [(entries, sight)] = _examined(actor, [body])
     stored = before._replace(
         version=before.version + 1,
@@ -205,15 +228,73 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
         patient_id=sight.patient_id,
         body=encode(body).decode(),
     )
-    db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
-    db.session.execute(REPLACE, stored._asdict() | sight._asdict() | {"document": stored.body})
-    db.session.execute(FORGET_VALUES, {"id": before.id})
-    _index([(stored, entry) for entry in entries])
+    _write_over(stored, sight, entries)
     return stored, False
+
+
+def _write_over(stored: Stored, sight: Sight, entries: Sequence[Entry]) -> None:
+    """Write the next version of a resource; what it was becomes a former one."""
+    db.session.execute(KEEP, {"new_id": new_id(), "id": stored.id})
+    db.session.execute(REPLACE, stored._asdict() | sight._asdict() | {"document": stored.body})
+    db.session.execute(FORGET_VALUES, {"id": stored.id})
+    _index([(stored, entry) for entry in entries])
+
+
+ROWS_KEPT = ContextVar("rows_kept", default=False)
+"""Whether whoever changes the row of a patient writes their resource too."""
+
+
+@contextmanager
+def keeping_rows() -> Iterator[None]:
+    """Inside the block, changes of patients' rows do not write their resources: that comes after it."""
+    token = ROWS_KEPT.set(True)
+    try:
+        yield
+    finally:
+        ROWS_KEPT.reset(token)
+
+
+def follow(patient: Patient) -> None:
+    """Write the resource of a patient whose row is new or has changed, whoever sees it."""
+    if ROWS_KEPT.get():
+        return
+    with unattended():
+        fhir_id = str(patient.id)
+        query = select(*COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id == fhir_id)
+        row = db.session.execute(query).first()
+        before = Stored._make(row) if row else None
+        document = patients.document_of(patient, DECODE(before.body) if before and before.body else None)
+        body = _with_meta(document, fhir_id, patient.version, now := clock.now())
+        entries, sight = entries_of(body), Sight(patient.id, False, is_sensitive(body))
+        text_ = encode(body).decode()
+        if before:
+            stored = before._replace(version=patient.version, updated_at=now, deleted=False, body=text_)
+            _write_over(stored, sight, entries)
+        else:
+            stored = Stored(new_id(), patients.TYPE, fhir_id, patient.version, now, False, patient.id, text_)
+            _insert([(stored, sight)], None)
+            _index([(stored, entry) for entry in entries])
+
+
+def catch_up() -> int:
+    """Write the resources of patients whose rows were made or changed by other ways; how many, in all organisations."""
+    count = 0
+    for organization_id in db.session.scalars(patients.EACH).all():
+        enter(Scope(organization_id))
+        while some := patients.missed():
+            for patient in some:
+                follow(patient)
+            db.session.commit()
+            count += len(some)
+        db.session.rollback()
+    enter(None)
+    return count
 
 
 def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | None) -> Stored:
     """Hide a resource; its versions can be read. What is hidden stays so. Raises ``NotFound`` or ``Stale``."""
+    if type_name == patients.TYPE:
+        raise NotHere("A patient's record is not deleted.")
     before = _find(queries.visible_resources(actor).with_for_update(of=Resource), type_name, fhir_id)
     _ensure_version(before, expected_version)
     if before.deleted:
@@ -268,18 +349,25 @@ def _with_meta(document: Json, fhir_id: str, version: int, now: datetime) -> Jso
 
 
 def _examined(actor: Actor, bodies: Sequence[Json]) -> list[tuple[list[Entry], Sight]]:
-    """What each resource is found by, and whose it is. Raises ``InvalidResource`` or ``PatientUnknown``."""
+    """What each resource is found by, and whose it is. Raises ``PatientUnknown``."""
+    found = [entries_of(body) for body in bodies]
+    named = [_patients_in(body, entries) for body, entries in zip(bodies, found, strict=True)]
+    own = {body["id"] for body in bodies if body["resourceType"] == patients.TYPE}
+    known = own | _ensure_writable(actor, {one for some in named for one in some or ()} - own)
+    return [(entries, _sight(body, some, known)) for body, entries, some in zip(bodies, found, named, strict=True)]
+
+
+def _ensure_valid(bodies: Sequence[Json]) -> None:
+    """Raise ``InvalidResource`` with everything that is wrong with the first that is."""
     for body in bodies:
         if issues := validate(body):
             raise InvalidResource(issues)
-    found = [entries_of(body) for body in bodies]
-    named = [_patients_in(body, entries) for body, entries in zip(bodies, found, strict=True)]
-    known = _ensure_writable(actor, {one for some in named for one in some or ()})
-    return [(entries, _sight(body, some, known)) for body, entries, some in zip(bodies, found, named, strict=True)]
 
 
 def _patients_in(body: Json, entries: Sequence[Entry]) -> list[str] | None:
     """The ids of the patients whose compartment a resource is in; None for a type that is in nobody's."""
+    if body["resourceType"] == patients.TYPE:
+        return [body["id"]]
     parameters = table("compartments")["Patient"].get(body["resourceType"])
     if parameters is None:
         return None

@@ -7,7 +7,7 @@ import pytest
 
 from tests.clinic import Clinic, Statements
 from tests.records.conftest import Fhir, issues, pulse, refusal
-from tests.records.samples import Json, synthea
+from tests.records.samples import Json
 from tests.records.test_resources import at_once
 
 LABORATORY: Json = {"resourceType": "Organization", "name": "Laboratory", "identifier": [{"system": "s", "value": "1"}]}
@@ -114,7 +114,7 @@ class TestTransaction:
             (entry("POST", "Organization", pulse(None)), (400, "unreadable_resource")),
             (entry("BREW", "Organization"), (400, "unreadable_resource")),
             (entry("DELETE", "Organization"), (400, "unreadable_resource")),
-            (entry("POST", "Patient", {"resourceType": "Patient"}), (405, "not_here")),
+            (entry("POST", "Slot", {"resourceType": "Slot"}), (405, "not_here")),
             (entry("GET", "Organization/none"), (404, "not_found")),
             (entry("DELETE", "Organization?nothing=1"), (400, "unknown_parameter")),
         ],
@@ -128,19 +128,6 @@ class TestTransaction:
         twice = entry("PUT", "Organization/a", LABORATORY | {"id": "a"})
         assert refusal(fhir.post("", bundle("transaction", twice, twice))) == (400, "unreadable_resource")
 
-    def test_everything_of_a_synthetic_patient_but_themselves(self, clinic: Clinic, fhir: Fhir) -> None:
-        """The patient is registered at the desk, and the entries refer to them."""
-        own = f"Patient/{clinic.patient()['id']}"
-        whole = synthea()
-        [person] = [one for one in whole["entry"] if one["resource"]["resourceType"] == "Patient"]
-        rest = [one for one in whole["entry"] if one is not person]
-        text = _replaced(rest, person["fullUrl"], own)
-        told = sent(fhir, "transaction", *text)
-        assert set(statuses(told)) == {"201"}
-        kinds = Counter(one["resource"]["resourceType"] for one in rest)
-        for kind in ("Observation", "Encounter", "Immunization", "Condition"):
-            assert fhir.bundle(f"{kind}?patient={own}&_summary=count")["total"] == kinds[kind]
-
     def test_statements_do_not_grow_with_the_entries(self, fhir: Fhir, statements: Statements) -> None:
         counts = []
         for size in (1, 20):
@@ -148,14 +135,6 @@ class TestTransaction:
             sent(fhir, "transaction", *[entry("POST", "Observation", pulse(None)) for _ in range(size)])
             counts.append(statements.count)
         assert counts[0] == counts[1]
-
-
-def _replaced(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _replaced(one, old, new) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_replaced(one, old, new) for one in value]
-    return new if value == old else value
 
 
 class TestBatch:

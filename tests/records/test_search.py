@@ -18,7 +18,7 @@ class Chart:
 
     def __init__(self, fhir: Fhir, patient: str) -> None:
         self.fhir, self.patient = fhir, patient
-        self.ids: dict[str, str] = {}
+        self.ids = {"person": patient.removeprefix("Patient/")}
         for name, day, value in (
             ("low", "2026-01-10", 50),
             ("middle", "2026-02", 70),
@@ -208,8 +208,9 @@ class TestPages:
 
 class TestIncluded:
     def test_what_it_refers_to(self, chart: Chart) -> None:
-        for rule in ("Encounter:service-provider", "Encounter:service-provider:Organization", "Encounter:*"):
+        for rule in ("Encounter:service-provider", "Encounter:service-provider:Organization"):
             assert chart.found(f"Encounter?_include={rule}", "include") == {"clinic"}
+        assert chart.found("Encounter?_include=Encounter:*", "include") == {"clinic", "person"}
         assert chart.found("Encounter?_include=Encounter:service-provider:Location", "include") == set()
 
     def test_what_refers_to_it(self, chart: Chart) -> None:

@@ -1,0 +1,180 @@
+"""Patients as FHIR: the rows that the desk works with, and beside them what of a Patient has no column.
+
+A row and its resource are one patient with one version. Whoever changes the row changes the resource in the same
+transaction, and the reverse; where both say something, the row is right.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import selectinload
+
+from medical.people import service as people
+from medical.people.models import Patient
+from medical.people.permissions import Permission
+from medical.platform import authz
+from medical.platform.authz import Actor
+from medical.platform.db import db
+from medical.records.errors import PatientIncomplete, UnreadableResource
+
+Json = dict[str, Any]
+TYPE = "Patient"
+PARTS = {"city": "city", "state": "state", "postal_code": "postalCode", "country": "country"}
+"""Parts of an address, as the row and as FHIR names them."""
+LENGTH_OF_A_DAY = 10
+MISSED = text(
+    "SELECT p.id FROM patient p WHERE NOT EXISTS (SELECT FROM resource r WHERE r.organization_id = p.organization_id"
+    " AND r.type = 'Patient' AND r.fhir_id = CAST(p.id AS text) AND r.version = p.version) ORDER BY p.id LIMIT :most"
+)
+EACH = text("SELECT id FROM upkeep ORDER BY id")
+AT_ONCE = 200
+
+
+def register(actor: Actor, document: Json, fhir_id: str) -> Patient:
+    """A new row for a Patient.
+
+    Raises ``Forbidden``, ``PatientIncomplete``, ``UnreadableResource`` or ``IdentifierTaken``.
+    """
+    authz.ensure_holds(actor, Permission.PATIENT_CREATE)
+    try:
+        patient_id = UUID(fhir_id)
+    except ValueError:
+        raise UnreadableResource("The id of a Patient is a UUID.") from None
+    return people.register_patient(actor, id=patient_id, confirm_new=True, **_columns(document))
+
+
+def change(actor: Actor, document: Json, fhir_id: str, expected_version: int | None) -> Patient:
+    """The row of a Patient, changed to what the document says, in its next version.
+
+    Raises what ``people.update_patient`` raises, or ``PatientIncomplete``.
+    """
+    authz.ensure_holds(actor, Permission.PATIENT_UPDATE)
+    changes = _columns(document)
+    return people.update_patient(actor, UUID(fhir_id), expected_version, changes)
+
+
+def document_of(patient: Patient, before: Json | None) -> Json:
+    """A Patient: what it was, with what the row says otherwise."""
+    made: Json = dict(before or {"resourceType": TYPE})
+    said, row = _said(made), _row(patient)
+    if (said["family_name"], said["given_name"]) != (row["family_name"], row["given_name"]):
+        name = {"use": "official", "family": row["family_name"], "given": [row["given_name"]]}
+        made["name"] = _with_first(
+            made.get("name", []), _chosen(made), {one: value for one, value in name.items() if value}
+        )
+    if said["sex"] != row["sex"]:
+        made["gender"] = row["sex"]
+    if said["birth_date"] != row["birth_date"]:
+        made["birthDate"] = row["birth_date"].isoformat()
+        made.pop("_birthDate", None)
+    for system in ("email", "phone"):
+        if said[system] != row[system]:
+            _replace_telecom(made, system, row[system])
+    if said["address"] != row["address"]:
+        address = _fhir_address(row["address"])
+        _keep(made, "address", _with_first(made.get("address", []), 0, address))
+    if set(said["identifiers"]) != set(row["identifiers"]):
+        kept = [one for one in made.get("identifier", []) if _pair(one) is None or _pair(one) in row["identifiers"]]
+        there = {_pair(one) for one in kept}
+        new = [
+            {"system": system, "value": value} for system, value in row["identifiers"] if (system, value) not in there
+        ]
+        _keep(made, "identifier", [*kept, *new])
+    return made
+
+
+def _columns(document: Json) -> dict[str, Any]:
+    """What the row has of a Patient. Raises ``PatientIncomplete`` without a name or a whole date of birth."""
+    said = _said(document)
+    if said["birth_date"] is None or not (said["family_name"] or said["given_name"]):
+        raise PatientIncomplete
+    return said
+
+
+def _said(document: Json) -> dict[str, Any]:
+    """What a document says of what rows have."""
+    number = _chosen(document)
+    name = document["name"][number] if number is not None else {}
+    born = document.get("birthDate", "")
+    addresses = document.get("address", [])
+    return {
+        "family_name": name.get("family") or ("" if name.get("given") else name.get("text", "")),
+        "given_name": " ".join(one for one in name.get("given", ()) if one)[:200],
+        "sex": document.get("gender", "unknown"),
+        "birth_date": date.fromisoformat(born) if len(born) == LENGTH_OF_A_DAY else None,
+        "email": _telecom(document, "email"),
+        "phone": _telecom(document, "phone"),
+        "address": _address(addresses[0]) if addresses else None,
+        "identifiers": list(dict.fromkeys(filter(None, map(_pair, document.get("identifier", ()))))),
+    }
+
+
+def _row(patient: Patient) -> dict[str, Any]:
+    names = ("family_name", "given_name", "sex", "birth_date", "email", "phone")
+    address = {name: value for name, value in (patient.address or {}).items() if value}
+    own = {"address": address or None, "identifiers": [(one.system, one.value) for one in patient.identifiers]}
+    return {name: getattr(patient, name) for name in names} | own
+
+
+def _chosen(document: Json) -> int | None:
+    """Which of the names is the row's: the official one, or the usual one, or the first."""
+    names = document.get("name", [])
+    for use in ("official", "usual"):
+        for number, one in enumerate(names):
+            if one.get("use") == use and (one.get("family") or use == "official"):
+                return number
+    return 0 if names else None
+
+
+def _telecom(document: Json, system: str) -> str | None:
+    return next(
+        (one["value"] for one in document.get("telecom", ()) if one.get("system") == system and "value" in one), None
+    )
+
+
+def _replace_telecom(made: Json, system: str, value: str | None) -> None:
+    points = made.get("telecom", [])
+    number = next((n for n, one in enumerate(points) if one.get("system") == system and "value" in one), None)
+    _keep(made, "telecom", _with_first(points, number, {"system": system, "value": value} if value else None))
+
+
+def _pair(identifier: Mapping[str, Any]) -> tuple[str, str] | None:
+    """System and value of an identifier that has both."""
+    return (identifier["system"], identifier["value"]) if {"system", "value"} <= identifier.keys() else None
+
+
+def _address(fhir: Json) -> Json | None:
+    own = {name: fhir[part] for name, part in PARTS.items() if part in fhir}
+    lines = [one for one in fhir.get("line", ()) if one]
+    return (own | ({"line": lines} if lines else {})) or None
+
+
+def _fhir_address(own: Json | None) -> Json | None:
+    if not own:
+        return None
+    made = {part: own[name] for name, part in PARTS.items() if own.get(name)}
+    return made | ({"line": own["line"]} if own.get("line") else {})
+
+
+def _with_first(values: Sequence[Any], number: int | None, new: Any) -> list[Any]:
+    """The list with another value at this place, or one more in front, or one less."""
+    kept = [one for n, one in enumerate(values) if n != number]
+    return kept if new is None else [*kept[: number or 0], new, *kept[number or 0 :]]
+
+
+def _keep(made: Json, name: str, values: list[Any]) -> None:
+    """A list that is there only with something in it."""
+    if values:
+        made[name] = values
+    else:
+        made.pop(name, None)
+
+
+def missed() -> Sequence[Patient]:
+    """Some patients of the present organisation whose rows were changed without their resources."""
+    ids = db.session.scalars(MISSED, {"most": AT_ONCE}).all()
+    query = select(Patient).where(Patient.id.in_(ids)).options(selectinload(Patient.identifiers))
+    return db.session.scalars(query.order_by(Patient.id)).all()
