@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from tests.clinic import Caller, Clinic, day_after
 
-RACERS, ROUNDS = 16, 6
+RACERS, ROUNDS = 16, 4
 
 OVERLAPPING = text(
     """
