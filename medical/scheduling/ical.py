@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-from icalendar import Calendar, Event, Timezone
-
 from medical.scheduling.models import Appointment, Status
+
+if TYPE_CHECKING:  # at run time it is imported late: memory in every process, and seldom needed
+    from icalendar import Event, Timezone
 
 PRODUCT = "-//Medical Backend//Calendar feed//EN"
 REFRESH = timedelta(minutes=30)
@@ -31,6 +32,8 @@ class Entry(NamedTuple):
 
 def calendar(entries: Sequence[Entry]) -> bytes:
     """The calendar, with every zone that it speaks of; the same entries give the same bytes."""
+    from icalendar import Calendar
+
     made = Calendar()
     made.add("prodid", PRODUCT)
     made.add("version", "2.0")
@@ -47,8 +50,10 @@ def calendar(entries: Sequence[Entry]) -> bytes:
     return bytes(made.to_ical())
 
 
-def _zones(entries: Sequence[Entry]) -> Iterator[Timezone]:
+def _zones(entries: Sequence[Entry]) -> "Iterator[Timezone]":
     """The zones of the entries; UTC is written without."""
+    from icalendar import Timezone
+
     if not entries:
         return
     first, last = (entries[place].appointment.start_at.year for place in (0, -1))
@@ -56,7 +61,9 @@ def _zones(entries: Sequence[Entry]) -> Iterator[Timezone]:
         yield Timezone.from_tzid(name, first_date=date(first, 1, 1), last_date=date(last + 1, 12, 31))
 
 
-def _event(entry: Entry) -> Event:
+def _event(entry: Entry) -> "Event":
+    from icalendar import Event
+
     visit, zone = entry.appointment, ZoneInfo(entry.appointment.time_zone)
     status = WORDS.get(Status(visit.status), "CONFIRMED")
     event = Event()
