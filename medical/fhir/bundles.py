@@ -7,32 +7,24 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from flask import Blueprint
+from msgspec import Struct
 
 from medical.audit import service as audit
 from medical.audit.events import Action
-from medical.fhir import capability
+from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
 from medical.fhir.outcome import FHIR, refusal_document
-from medical.fhir.routes import BASE, READING, Json, Query, ensure_json
+from medical.fhir.routes import WRITING, Query, ensure_json, ensure_type, received, version_of
 from medical.fhir.search_routes import found_bundle
-from medical.fhir.wire import read_resource
 from medical.platform import authz
 from medical.platform.authz import Actor, current_actor
 from medical.platform.db import db
-from medical.platform.errors import AppError, NotFound, Stale
+from medical.platform.errors import AppError, Stale
 from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.platform.ids import new_id
-from medical.records import conditions, service
+from medical.records import conditions, service, turns
 from medical.records.definitions import resource_types
-from medical.records.errors import (
-    InvalidResource,
-    NotAcceptable,
-    NotHere,
-    PatientUnknown,
-    SeveralMatch,
-    UnknownParameter,
-    UnreadableResource,
-)
+from medical.records.errors import Gone, SeveralMatch, UnknownParameter, UnreadableResource
 from medical.records.permissions import Permission
 from medical.records.service import Draft, Stored
 
@@ -49,6 +41,23 @@ ORDER = ("DELETE", "POST", "PUT", "GET")
 """In which a transaction carries its entries out, wherever they stand."""
 URL = re.compile(r"(?P<type>[A-Z][A-Za-z]*)(?:/(?P<id>[A-Za-z0-9\-.]{1,64}))?(?:\?(?P<query>.*))?")
 CONDITIONAL = re.compile(r"(?P<type>[A-Z][A-Za-z]*)\?(?P<query>.+)")
+
+
+class Request(Struct):
+    """What an entry asks for, as FHIR names it."""
+
+    method: str
+    url: str
+    ifMatch: str | None = None  # noqa: N815 - FHIR's name
+    ifNoneExist: str | None = None  # noqa: N815 - FHIR's name
+
+
+class Given(Struct):
+    """An entry as it came; what else it has, matters for nothing here."""
+
+    request: Request
+    resource: Json | None = None
+    fullUrl: str | None = None  # noqa: N815 - FHIR's name
 
 
 class Entry(NamedTuple):
@@ -71,17 +80,7 @@ class Entry(NamedTuple):
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[
-        NotFound,
-        NotHere,
-        NotAcceptable,
-        *READING,
-        InvalidResource,
-        PatientUnknown,
-        SeveralMatch,
-        Stale,
-        UnknownParameter,
-    ],
+    errors=[*WRITING, Gone, SeveralMatch, Stale, UnknownParameter],
     audit=Action.RECORDS_WRITTEN,
 )
 def process(query: Query, body: bytes) -> Answer:
@@ -90,57 +89,55 @@ def process(query: Query, body: bytes) -> Answer:
     In a transaction, entries refer to each other by `urn:uuid:` and to what is there by `Type?parameter=value`.
     """
     ensure_json(query)
-    bundle = read_resource(body, "Bundle")
+    bundle = received(body, "Bundle")
     actor = current_actor()
     if bundle.get("type") == "transaction":
-        answers = _transaction(actor, [*_entries(bundle)])
+        answers = _transaction(actor, [_entry(number, given) for number, given in enumerate(_listed(bundle))])
     elif bundle.get("type") == "batch":
-        answers = _batch(actor, bundle)
+        answers = _batch(actor, _listed(bundle))
     else:
         raise UnreadableResource("The Bundle must be a batch or a transaction.")
-    head = msgspec.json.encode({"resourceType": "Bundle", "type": f"{bundle['type']}-response"})
-    return Answer(200, {}, head[:-1] + (b',"entry":[' + b",".join(answers) + b"]}" if answers else b"}"))
+    return Answer(200, {}, bundle_of({"type": f"{bundle['type']}-response"}, answers))
 
 
-def _entries(bundle: Json) -> Iterator[Entry]:
-    """The requests of a bundle. Raises ``UnreadableResource``, naming the entry that is none."""
+def _listed(bundle: Json) -> list[Any]:
+    """What a bundle has entries of. Raises ``UnreadableResource``."""
     listed = bundle.get("entry", [])
     if not isinstance(listed, list) or len(listed) > MOST_ENTRIES:
         raise UnreadableResource(f"A Bundle has a list of at most {MOST_ENTRIES} entries.")
-    for number, one in enumerate(listed):
-        yield _entry(number, one)
+    return listed
 
 
 def _entry(number: int, given: Any) -> Entry:
-    asked = given.get("request") if isinstance(given, dict) else None
-    if not isinstance(asked, dict) or not isinstance(asked.get("url"), str):
-        raise UnreadableResource(f"Bundle.entry[{number}] has no request.")
-    method, url = asked.get("method"), URL.fullmatch(asked["url"].removeprefix(f"{own_address()}{BASE}/").lstrip("/"))
+    """A request of a bundle. Raises ``UnreadableResource`` or ``NotHere``, naming the entry."""
+    try:
+        asked = msgspec.convert(given, Given)
+    except msgspec.ValidationError:
+        raise UnreadableResource(f"Bundle.entry[{number}] is no request.") from None
+    method, request = asked.request.method, asked.request
+    url = URL.fullmatch(request.url.removeprefix(f"{own_address()}{BASE}/").lstrip("/"))
     if method not in NEEDED or not url or url["type"] not in resource_types():
         raise UnreadableResource(f"Bundle.entry[{number}] asks for what there is not.")
-    if url["type"] not in capability.TYPES:
-        raise NotHere(f"Bundle.entry[{number}]: resources of this type are made elsewhere.")
-    resource = given.get("resource")
-    if method in ("POST", "PUT") and (not isinstance(resource, dict) or resource.get("resourceType") != url["type"]):
+    ensure_type(url["type"])
+    if method in ("POST", "PUT") and (asked.resource or {}).get("resourceType") != url["type"]:
         raise UnreadableResource(f"Bundle.entry[{number}] has no resource of the type that it names.")
-    version = re.fullmatch(r'(?:W/)?"?([0-9]{1,9})"?', str(asked.get("ifMatch", "")))
     return Entry(
         number=number,
         method=method,
         type=url["type"],
         fhir_id=url["id"],
         query=url["query"] or "",
-        resource=resource,
-        full_url=given.get("fullUrl"),
-        if_none_exist=asked.get("ifNoneExist"),
-        if_match=int(version[1]) if version else None,
+        resource=asked.resource,
+        full_url=asked.fullUrl,
+        if_none_exist=request.ifNoneExist,
+        if_match=version_of(request.ifMatch) if request.ifMatch else None,
     )
 
 
-def _batch(actor: Actor, bundle: Json) -> list[bytes]:
+def _batch(actor: Actor, listed: Sequence[Any]) -> list[bytes]:
     """Each entry as if it came alone; what is refused undoes nothing of the others."""
     answers = []
-    for number, given in enumerate(bundle.get("entry", [])[:MOST_ENTRIES]):
+    for number, given in enumerate(listed):
         savepoint = db.session.begin_nested()
         try:
             [answer] = _transaction(actor, [_entry(number, given)])
@@ -157,11 +154,7 @@ def _transaction(actor: Actor, entries: Sequence[Entry]) -> list[bytes]:
     """The answers to the entries, in their order, all of which went through."""
     for one in entries:
         authz.ensure_holds(actor, NEEDED[one.method])
-    conditions.lock(
-        f"{one.type}?{one.if_none_exist or one.query}"
-        for one in entries
-        if one.if_none_exist or (one.query and one.method != "GET")
-    )
+    turns.lock(name for one in entries if one.method != "GET" for name in _names_of(one))
     answers: dict[int, bytes] = {}
     found = {one.number: _existing(actor, one) for one in entries if one.method != "GET"}
     drafts, names = _drafts(entries, found)
@@ -187,6 +180,14 @@ def _transaction(actor: Actor, entries: Sequence[Entry]) -> list[bytes]:
     for patient_id in {stored.patient_id for stored in kept}:
         audit.touch("Bundle", None, patient_id=patient_id)
     return [answers[one.number] for one in entries]
+
+
+def _names_of(entry: Entry) -> Iterator[str]:
+    """What others might write at the same moment: the resource that is named, or what the condition finds."""
+    if entry.fhir_id:
+        yield f"{entry.type}/{entry.fhir_id}"
+    if condition := entry.if_none_exist if entry.method == "POST" else entry.query:
+        yield f"{entry.type}?{condition}"
 
 
 def _existing(actor: Actor, entry: Entry) -> Stored | None:
@@ -265,14 +266,14 @@ def _read(actor: Actor, entry: Entry) -> bytes:
     """What a GET finds: a resource, or the page of a search."""
     if entry.fhir_id:
         stored = service.read(actor, entry.type, entry.fhir_id)
-        about = msgspec.json.encode({"response": {"status": "200", "etag": f'W/"{stored.version}"'}})
-        return about[:-1] + b',"resource":' + (stored.body or "").encode() + b"}"
+        about = {"response": {"status": "200", "etag": f'W/"{stored.version}"'}}
+        return entry_of(about, (stored.body or "").encode())
     query = parse_qsl(entry.query, keep_blank_values=True, max_num_fields=100)
-    return b'{"response":{"status":"200"},"resource":' + found_bundle(entry.type, query) + b"}"
+    return entry_of({"response": {"status": "200"}}, found_bundle(entry.type, query))
 
 
 def _written(stored: Stored, status: str) -> bytes:
-    place = f"{own_address()}{BASE}/{stored.type}/{stored.fhir_id}"
+    place = address_of(stored)
     response = {
         "status": status,
         "location": f"{place}/_history/{stored.version}",

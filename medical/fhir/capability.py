@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from medical import __version__
+from medical.records import patients
 from medical.records.definitions import VERSION, resource_types
 from medical.records.indexing import parameters_of
 
@@ -15,7 +16,6 @@ TYPES = resource_types() - ELSEWHERE
 INTERACTIONS = ("read", "vread", "update", "delete", "history-instance", "create", "search-type")
 
 
-@cache
 def statement(base: str) -> Json:
     """What the server at this address does."""
     return {
@@ -32,10 +32,16 @@ def statement(base: str) -> Json:
                 "mode": "server",
                 "security": {"description": "A bearer token of this server, in Authorization."},
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
-                "resource": [_of_type(name) for name in sorted(TYPES)],
+                "resource": _types(),
             }
         ],
     }
+
+
+@cache
+def _types() -> list[Json]:
+    """What is done with each type; kept, unlike what names the address, of which callers may invent any number."""
+    return [_of_type(name) for name in sorted(TYPES)]
 
 
 def _of_type(name: str) -> Json:
@@ -47,7 +53,7 @@ def _of_type(name: str) -> Json:
         "interaction": [{"code": one} for one in INTERACTIONS],
         "versioning": "versioned-update",
         "readHistory": True,
-        "updateCreate": True,
+        "updateCreate": name != patients.TYPE,
         "conditionalCreate": True,
         "conditionalUpdate": False,
         "searchParam": [

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from email.utils import format_datetime
-from typing import Any
 
 import msgspec
 from flask import Blueprint, request
@@ -11,19 +10,22 @@ from werkzeug.routing import BaseConverter
 
 from medical.audit.events import Action
 from medical.fhir import capability
+from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
 from medical.fhir.outcome import FHIR, all_ok, outcome
 from medical.fhir.wire import read_resource
+from medical.people.errors import IdentifierTaken
 from medical.platform.authz import current_actor
-from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge
-from medical.platform.http import endpoint, own_address
+from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge, UnsupportedMediaType
+from medical.platform.http import JSON, endpoint, own_address
 from medical.platform.idempotency import Answer
-from medical.records import conditions, service
+from medical.records import conditions, service, turns
 from medical.records.definitions import resource_types
 from medical.records.errors import (
     Gone,
     InvalidResource,
     NotAcceptable,
     NotHere,
+    PatientIncomplete,
     PatientUnknown,
     SeveralMatch,
     UnknownParameter,
@@ -33,7 +35,6 @@ from medical.records.permissions import Permission
 from medical.records.service import Stored
 from medical.records.validation import Issue, validate
 
-BASE = "/fhir/R4"
 bp = Blueprint("fhir", __name__, url_prefix=BASE)
 
 
@@ -52,11 +53,13 @@ class FhirTypeConverter(BaseConverter):
 CONVERTERS = {"fhir_id": FhirIdConverter, "fhir_type": FhirTypeConverter}
 bp.record_once(lambda state: state.app.url_map.converters.update(CONVERTERS))
 
-Json = dict[str, Any]
 Query = Sequence[tuple[str, str]]
 ETAG = re.compile(r'(?:W/)?"?([0-9]{1,9})"?')
-READING = [MalformedJson, TooLarge, UnreadableResource]
-WRITING = [NotFound, NotHere, NotAcceptable, *READING, InvalidResource, PatientUnknown]
+OF_TYPE = [NotFound, NotHere, NotAcceptable]
+READING = [MalformedJson, TooLarge, UnsupportedMediaType, UnreadableResource]
+WRITING = [*OF_TYPE, *READING, InvalidResource, PatientUnknown, PatientIncomplete, IdentifierTaken]
+BODIES = (FHIR, JSON, "application/json+fhir")
+"""Media types of a body; clients of FHIR spell it in each of these ways."""
 
 
 @endpoint(bp.get("/metadata"), returns=(200, Json), media_type=FHIR, errors=[NotAcceptable], raw=True)
@@ -78,9 +81,9 @@ def show_capabilities(query: Query) -> Answer:
 def create(type_name: str, query: Query, body: bytes) -> Answer:
     """Keep a new resource under an id of ours; none is made where `If-None-Exist` finds one."""
     ensure_known(type_name, query)
-    document, actor = read_resource(body, type_name), current_actor()
+    document, actor = received(body, type_name), current_actor()
     if condition := request.headers.get("If-None-Exist"):
-        conditions.lock([f"{type_name}?{condition}"])
+        turns.lock([f"{type_name}?{condition}"])
         if there := conditions.match(actor, type_name, condition):
             return written(there, 200)
     return written(service.create(actor, document), 201)
@@ -92,7 +95,7 @@ def create(type_name: str, query: Query, body: bytes) -> Answer:
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable, Gone],
+    errors=[*OF_TYPE, Gone],
     audit=Action.RECORD_READ,
 )
 def read(type_name: str, fhir_id: str, query: Query) -> Answer:
@@ -117,7 +120,7 @@ def read(type_name: str, fhir_id: str, query: Query) -> Answer:
 def update(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     """Write the next version of a resource, or the first under this id; `If-Match` names the version it replaces."""
     ensure_known(type_name, query)
-    document = read_resource(body, type_name)
+    document = received(body, type_name)
     if document.get("id") != fhir_id:
         raise UnreadableResource("The resource must have the id that the path says.")
     stored, first = service.replace(current_actor(), document, fhir_id, expected_version())
@@ -130,7 +133,7 @@ def update(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     raw=True,
     returns=(204, None),
     media_type=FHIR,
-    errors=[NotFound, NotHere, UnreadableResource, Stale, PatientUnknown],
+    errors=[*OF_TYPE, UnreadableResource, Stale, PatientUnknown],
     audit=Action.RECORD_DELETED,
 )
 def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
@@ -146,7 +149,7 @@ def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable, Gone],
+    errors=[*OF_TYPE, Gone],
     audit=Action.RECORD_READ,
 )
 def read_version(type_name: str, fhir_id: str, version: str, query: Query) -> Answer:
@@ -163,7 +166,7 @@ def read_version(type_name: str, fhir_id: str, version: str, query: Query) -> An
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable],
+    errors=OF_TYPE,
     audit=Action.RECORD_HISTORY_READ,
 )
 def history(type_name: str, fhir_id: str, query: Query) -> Answer:
@@ -171,8 +174,7 @@ def history(type_name: str, fhir_id: str, query: Query) -> Answer:
     ensure_known(type_name, query)
     versions = service.history(current_actor(), type_name, fhir_id)
     entries = [_version_entry(one) for one in versions]
-    head = f'{{"resourceType":"Bundle","type":"history","total":{len(entries)},"entry":['
-    return Answer(200, {}, head.encode() + b",".join(entries) + b"]}")
+    return Answer(200, {}, bundle_of({"type": "history", "total": len(entries)}, entries))
 
 
 @endpoint(
@@ -181,21 +183,23 @@ def history(type_name: str, fhir_id: str, query: Query) -> Answer:
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable, *READING],
+    errors=[*OF_TYPE, *READING],
     audit=Action.RECORD_VALIDATED,
 )
 def check(type_name: str, query: Query, body: bytes) -> Answer:
     """Say everything that is wrong with a resource, and keep nothing."""
     ensure_known(type_name, query)
-    issues = validate(_resource_within(read_resource(body), type_name))
+    issues = validate(_resource_within(received(body), type_name))
     return Answer(200, {}, msgspec.json.encode(outcome(issues) if issues else all_ok()))
 
 
 def _resource_within(value: Json, type_name: str) -> Json:
     """The resource itself, or the one that Parameters carry."""
     if value["resourceType"] == "Parameters" and type_name != "Parameters":
-        carried: Json = next((one for one in value.get("parameter", ()) if one.get("name") == "resource"), {})
-        value = carried.get("resource", {})
+        listed = value.get("parameter")
+        carried = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        found = next((one.get("resource") for one in carried if one.get("name") == "resource"), None)
+        value = found if isinstance(found, dict) else {}
     if value.get("resourceType") != type_name:
         raise UnreadableResource("The resource is of another type than the path says.")
     return value
@@ -207,21 +211,32 @@ def _version_entry(stored: Stored) -> bytes:
     url = stored.type if method == "POST" else f"{stored.type}/{stored.fhir_id}"
     status = {"DELETE": "204", "POST": "201", "PUT": "200"}[method]
     about = {
-        "fullUrl": f"{own_address()}{BASE}/{stored.type}/{stored.fhir_id}",
+        "fullUrl": address_of(stored),
         "request": {"method": method, "url": url},
         "response": {"status": status, "etag": f'W/"{stored.version}"', "lastModified": stored.updated_at.isoformat()},
     }
-    text = msgspec.json.encode(about)
-    return text if stored.body is None else text[:-1] + b',"resource":' + stored.body.encode() + b"}"
+    return entry_of(about, stored.body.encode() if stored.body else None)
+
+
+def received(body: bytes, type_name: str | None = None) -> Json:
+    """The resource of a body. Raises ``UnsupportedMediaType`` and what ``read_resource`` raises."""
+    if request.mimetype not in BODIES:
+        raise UnsupportedMediaType(f"Send the body as {FHIR}.")
+    return read_resource(body, type_name)
 
 
 def ensure_known(type_name: str, query: Query) -> None:
-    """Raise ``NotFound`` for what is no type, ``NotHere``, or ``NotAcceptable`` for what is no JSON."""
+    """Raise what ``ensure_type`` raises, or ``NotAcceptable`` for what is no JSON."""
+    ensure_type(type_name)
+    ensure_json(query)
+
+
+def ensure_type(type_name: str) -> None:
+    """Raise ``NotFound`` for what is no type, or ``NotHere``."""
     if type_name not in resource_types():
         raise NotFound
     if type_name not in capability.TYPES:
         raise NotHere
-    ensure_json(query)
 
 
 def ensure_json(query: Query) -> None:
@@ -234,10 +249,13 @@ def ensure_json(query: Query) -> None:
 def expected_version() -> int | None:
     """The version that `If-Match` names, if it does. Raises ``UnreadableResource``."""
     header = request.headers.get("If-Match", "").strip()
-    if not header:
-        return None
-    if not (match := ETAG.fullmatch(header)):
-        raise UnreadableResource('If-Match must be an ETag like W/"3".')
+    return version_of(header) if header else None
+
+
+def version_of(etag: str) -> int:
+    """The version that an ETag means. Raises ``UnreadableResource``."""
+    if not (match := ETAG.fullmatch(etag)):
+        raise UnreadableResource('A version is named by an ETag like W/"3".')
     return int(match[1])
 
 
@@ -256,8 +274,7 @@ def shown(stored: Stored) -> Answer:
 
 def written(stored: Stored, status: int) -> Answer:
     """A resource that was written: all of it, or as much as `Prefer` asks for."""
-    place = f"{own_address()}{BASE}/{stored.type}/{stored.fhir_id}/_history/{stored.version}"
-    headers = headers_of(stored) | {"Location": place}
+    headers = headers_of(stored) | {"Location": f"{address_of(stored)}/_history/{stored.version}"}
     preferred = request.headers.get("Prefer", "")
     if "return=minimal" in preferred:
         return Answer(status, headers, b"")

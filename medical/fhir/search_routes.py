@@ -2,26 +2,27 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from flask import Blueprint, request
 
 from medical.audit.events import Action
+from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
 from medical.fhir.outcome import FHIR
-from medical.fhir.routes import BASE, Json, Query, ensure_known
+from medical.fhir.routes import OF_TYPE, Query, ensure_known
 from medical.platform.authz import current_actor
-from medical.platform.errors import NotFound, UnsupportedMediaType
+from medical.platform.errors import UnsupportedMediaType
 from medical.platform.http import FORM, endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import search
+from medical.records.codec import decode, encode
 from medical.records.definitions import summary_elements
-from medical.records.errors import NotAcceptable, NotHere, UnknownParameter
+from medical.records.errors import UnknownParameter
 from medical.records.permissions import Permission
 from medical.records.search import Key, Page, Question
-from medical.records.service import Stored, encode
+from medical.records.service import Stored
 
 bp = Blueprint("fhir-search", __name__, url_prefix=BASE)
 
@@ -43,7 +44,6 @@ OF_RESULT = {
 """Parameters that say what is wanted of what is found."""
 SUMMARIES = {"true", "text", "data", "count", "false"}
 ALWAYS = {"resourceType", "id", "meta"}
-DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 @endpoint(
@@ -52,7 +52,7 @@ DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable, UnknownParameter],
+    errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
 )
 def find(type_name: str, query: Query) -> Answer:
@@ -70,7 +70,7 @@ def find(type_name: str, query: Query) -> Answer:
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[NotFound, NotHere, NotAcceptable, UnknownParameter],
+    errors=[*OF_TYPE, UnsupportedMediaType, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
 )
 def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
@@ -128,32 +128,27 @@ def _rules(query: Query, name: str) -> Iterator[str]:
 
 
 def _bundle(type_name: str, query: Query, page: Page) -> bytes:
-    """The page as a Bundle; documents are put in as they are kept."""
-    base = f"{own_address()}{BASE}"
-    asked = [(name, value) for name, value in query if name not in page.ignored and name != CURSOR]
-    links = [{"relation": "self", "url": f"{base}/{type_name}?{urlencode(query_with(asked, query))}"}]
+    """The page as a Bundle; its links name what was heeded of what was asked for."""
+    heeded = [(name, value) for name, value in query if name not in page.ignored]
+    links = [_link("self", type_name, heeded)]
     if page.more:
-        links.append(
-            {"relation": "next", "url": f"{base}/{type_name}?{urlencode([*asked, (CURSOR, _cursor(page.more))])}"}
-        )
-    head: Json = {"resourceType": "Bundle", "type": "searchset", "link": links}
+        rest = [(name, value) for name, value in heeded if name != CURSOR]
+        links.append(_link("next", type_name, [*rest, (CURSOR, _cursor(page.more))]))
+    head: Json = {"type": "searchset", "link": links}
     if page.total is not None:
         head["total"] = page.total
     given = dict(query)
-    entries = [*_entries(base, page.matches, "match", given), *_entries(base, page.included, "include", given)]
-    text = msgspec.json.encode(head)
-    return text[:-1] + b',"entry":[' + b",".join(entries) + b"]}" if entries else text
+    entries = [*_entries(page.matches, "match", given), *_entries(page.included, "include", given)]
+    return bundle_of(head, entries)
 
 
-def query_with(asked: Sequence[tuple[str, str]], query: Query) -> Sequence[tuple[str, str]]:
-    """What was asked for and heeded, with the page that was asked for."""
-    return [*asked, *((name, value) for name, value in query if name == CURSOR)]
+def _link(relation: str, type_name: str, query: Query) -> Json:
+    return {"relation": relation, "url": f"{own_address()}{BASE}/{type_name}?{urlencode(query)}"}
 
 
-def _entries(base: str, found: Iterable[Stored], mode: str, given: dict[str, str]) -> Iterator[bytes]:
+def _entries(found: Iterable[Stored], mode: str, given: dict[str, str]) -> Iterator[bytes]:
     for one in found:
-        about = {"fullUrl": f"{base}/{one.type}/{one.fhir_id}", "search": {"mode": mode}}
-        yield msgspec.json.encode(about)[:-1] + b',"resource":' + _shown(one, given) + b"}"
+        yield entry_of({"fullUrl": address_of(one), "search": {"mode": mode}}, _shown(one, given))
 
 
 def _shown(stored: Stored, given: dict[str, str]) -> bytes:
@@ -162,7 +157,7 @@ def _shown(stored: Stored, given: dict[str, str]) -> bytes:
     elements, summary = given.get("_elements"), given.get("_summary", "false")
     if not elements and summary in ("false", "count"):
         return body
-    document = DECODE(body)
+    document = decode(body)
     if elements:
         wanted = ALWAYS | set(elements.split(","))
         less = {name: value for name, value in document.items() if name.lstrip("_") in wanted}
@@ -185,6 +180,9 @@ def _read_cursor(text: str | None) -> Key | None:
     if not text:
         return None
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Key)
+        key = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Key)
     except (msgspec.MsgspecError, binascii.Error, ValueError):
         raise UnknownParameter("There is no such page.") from None
+    if any("\0" in one for one in key if one):
+        raise UnknownParameter("There is no such page.")
+    return key

@@ -1,21 +1,17 @@
 """Resources as they come in: JSON, read so that nothing of it is lost and nothing in it can break the database."""
 
 import re
-from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from medical.platform.errors import MalformedJson, TooLarge
 from medical.platform.http import LARGEST_RAW
 from medical.platform.wire import NOT_JSON, ensure_names_differ
+from medical.records.codec import decode
 from medical.records.errors import UnreadableResource
 
 Json = dict[str, Any]
 ESCAPED = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """What may be a NUL or half of a pair of surrogates, which PostgreSQL does not keep."""
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def read_json(raw: bytes) -> Any:
@@ -23,7 +19,7 @@ def read_json(raw: bytes) -> Any:
     if len(raw) > LARGEST_RAW:
         raise TooLarge
     try:
-        value = _decode(raw)
+        value = decode(raw)
     except NOT_JSON:
         raise MalformedJson from None
     ensure_names_differ(raw)

@@ -223,7 +223,6 @@ def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None,
             _replace_identifiers(patient, value)
         else:
             setattr(patient, name, value)
-    flag_modified(patient, "given_name")  # so that the version counts what has no column of its own too
     flush_or_raise(IDENTIFIER_TAKEN)
     _tell(patient)
     return patient
@@ -234,6 +233,7 @@ def _replace_identifiers(patient: Patient, wanted: Sequence[tuple[str, str]]) ->
     present = {(one.system, one.value) for one in kept}
     new = [PatientIdentifier(system=system, value=value) for system, value in wanted if (system, value) not in present]
     patient.identifiers = kept + new
+    flag_modified(patient, "given_name")  # so that the version counts this change too
 
 
 def create_clinician(*, user_id: UUID, specialty: str, time_zone: str, location_id: UUID | None) -> Clinician:

@@ -1,31 +1,13 @@
 """Conditions that name a resource by a search: for writes that should find it, and for references to it."""
 
-from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from sqlalchemy import text
-
 from medical.platform.authz import Actor
-from medical.platform.db import db, scope_organization
+from medical.platform.db import db
 from medical.records.criteria import Searcher
 from medical.records.errors import SeveralMatch, UnknownParameter
 from medical.records.models import Resource
 from medical.records.service import COLUMNS, Stored
-
-LOCK = text(
-    """
-    SELECT pg_advisory_xact_lock(key) FROM (
-        SELECT DISTINCT hashtextextended(:organization_id || ' ' || condition, 0) AS key
-        FROM unnest(CAST(:conditions AS text[])) AS condition ORDER BY key
-    ) AS keys
-    """
-)
-"""Whoever writes on a condition waits for others who write on the same one; in one order, so nobody waits for ever."""
-
-
-def lock(conditions: Iterable[str]) -> None:
-    """Wait for one's turn at these conditions, which lasts until the transaction ends."""
-    db.session.execute(LOCK, {"organization_id": str(scope_organization()), "conditions": [*conditions]})
 
 
 def match(actor: Actor, type_name: str, query: str) -> Stored | None:

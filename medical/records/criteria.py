@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from medical.platform.db import scope_organization
 from medical.records import moments, queries
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
-from medical.records.indexing import Parameter, parameters_of, plain
+from medical.records.indexing import Parameter, parameters_of, plain, short
 from medical.records.models import Resource, resource_value
 
 PREFIXED = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.+)", re.DOTALL)
@@ -27,7 +27,6 @@ MODIFIERS = {
 DEEPEST_CHAIN = 4
 MOST_VALUES = 100
 """So many values one parameter may have, separated by commas."""
-FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 Condition = ColumnElement[bool]
 
 
@@ -46,16 +45,21 @@ class Searcher:
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
 
+    def seen(self, *columns: Any) -> Select[Any]:
+        """A SELECT of what the actor sees of resources that were not deleted."""
+        return queries.visible_resources(self.actor).where(~Resource.deleted).with_only_columns(*columns)
+
     def ids_of(self, type_name: str, conditions: Sequence[Condition], *more: Any) -> Select[Any]:
         """A SELECT of resources of a type that the actor sees and that fit; by default of their ids."""
-        query = queries.visible_resources(self.actor).where(Resource.type == type_name, ~Resource.deleted, *conditions)
-        return query.with_only_columns(*(more or (Resource.id,)))
+        return self.seen(*(more or (Resource.id,))).where(Resource.type == type_name, *conditions)
 
     def condition(self, type_name: str, key: str, text: str, depth: int = 0) -> Condition | None:
         """What ``key=text`` asks of a resource of this type; None for a parameter that there is not.
 
         Raises ``UnknownParameter`` for a modifier or value that it cannot have.
         """
+        if "\0" in key or "\0" in text:
+            raise UnknownParameter("A text has a character that is kept nowhere.")
         if key.startswith("_has:"):
             return self._reverse(type_name, key, text, depth)
         asked = _asked(key, text)
@@ -140,7 +144,7 @@ def _asked(key: str, text: str) -> Asked:
 
 def _parts(text: str, separator: str) -> list[str]:
     """The parts of a value, as they are meant: ``\\`` takes from ``, $ |`` and itself what they mean otherwise."""
-    return [re.sub(r"\\([,|$\\])", r"\1", one) for one in re.split(rf"(?<!\\){re.escape(separator)}", text)]
+    return [_meant(one) for one in re.split(rf"(?<!\\){re.escape(separator)}", text)]
 
 
 def _meant(text: str) -> str:
@@ -170,24 +174,24 @@ def _missing(type_name: str, parameter: Parameter, asked: Asked) -> Condition:
 def _token(value: FromClause, text: str, *_: Any) -> Condition:
     *systems, code = _parts(text, "|")
     if not systems:
-        return value.c.code == code
+        return value.c.code == short(code)
     system = "|".join(systems)
-    conditions = [value.c.code == code] if code else []
+    conditions = [value.c.code == short(code)] if code else []
     conditions.append(value.c.system == system if system else value.c.system.is_(None))
     return and_(*conditions)
 
 
 def _string(value: FromClause, text: str, asked: Asked, *_: Any) -> Condition:
     if asked.modifier == "exact":
-        return value.c.code == _meant(text)
-    wanted = _escaped(plain(_meant(text)))
+        return value.c.code == short(_meant(text))
+    wanted = _escaped(short(plain(_meant(text))))
     return value.c.text.like(f"%{wanted}%" if asked.modifier == "contains" else f"{wanted}%")
 
 
 def _uri(value: FromClause, text: str, asked: Asked, *_: Any) -> Condition:
     if asked.modifier == "below":
-        return value.c.text.like(_escaped(_meant(text)) + "%")
-    return value.c.text == _meant(text)
+        return value.c.text.like(_escaped(short(_meant(text))) + "%")
+    return value.c.text == short(_meant(text))
 
 
 def _escaped(text: str) -> str:
@@ -200,7 +204,7 @@ def _target(value: FromClause, text: str, types: Sequence[str]) -> Condition:
     parts = text.split("/")
     if ":" in text or len(parts) > 2:
         own = parts[-2:] if len(parts) > 2 and parts[-2] in resource_types() else None
-        elsewhere = value.c.text == text
+        elsewhere = value.c.text == short(text)
         return or_(elsewhere, and_(value.c.target_type == own[0], value.c.target_id == own[1])) if own else elsewhere
     if len(parts) == 2:
         return and_(value.c.target_type == parts[0], value.c.target_id == parts[1])
@@ -218,19 +222,12 @@ def _span(text: str) -> tuple[str, datetime, datetime]:
     prefix, rest = _prefixed(text)
     try:
         since, until = moments.span_of(rest.replace(" ", "+"))
-    except (ValueError, OverflowError):
+    except ValueError:
         raise UnknownParameter(f"`{rest[:40]}` is no date.") from None
     if prefix == "ap":
         slack = abs(clock.now() - since) / 10
-        since, until = _shifted(since, -slack), _shifted(until, slack)
+        since, until = moments.later(since, -slack), moments.later(until, slack)
     return prefix, since, until
-
-
-def _shifted(moment: datetime, by: timedelta) -> datetime:
-    try:
-        return moment + by
-    except OverflowError:
-        return LAST if by > timedelta() else FIRST
 
 
 def _dated(prefix: str, low: Any, high: Any, since: datetime, until: datetime) -> Condition:

@@ -17,7 +17,7 @@ from medical.records.paths import Found, follow
 
 Json = dict[str, Any]
 LONGEST = 400
-"""So much of a string is kept for search, in characters."""
+"""So much of a text is kept for search, in characters: an index takes no more."""
 NAMES = ("text", "family", "given", "prefix", "suffix")
 PLACES = ("text", "line", "city", "district", "state", "postalCode", "country")
 
@@ -79,8 +79,19 @@ def entries_of(resource: Json) -> list[Entry]:
         for origin in follow(root, parameter.expression, root):
             made = _composite(origin, parameter, root) if parameter.components else _entries(origin, parameter.kind)
             for entry in made:
-                found[entry._replace(parameter=parameter.name)] = None
+                found[_kept(entry, parameter.name)] = None
     return list(found)
+
+
+def _kept(entry: Entry, parameter: str) -> Entry:
+    """The value as it is kept for a parameter."""
+    texts = {name: getattr(entry, name) for name in ("code", "text", "target_type", "target_id")}
+    return entry._replace(parameter=parameter, **{name: short(text) for name, text in texts.items() if text})
+
+
+def short(text: str) -> str:
+    """As much of a text as is kept and compared."""
+    return text[:LONGEST]
 
 
 def _composite(origin: Found, parameter: Parameter, root: Found) -> Iterator[Entry]:
@@ -129,7 +140,7 @@ def _string(found: Found) -> Iterator[Entry]:
 
 
 def _words(text: str) -> Entry:
-    return Entry("", code=text[:LONGEST], text=plain(text)[:LONGEST])
+    return Entry("", code=text, text=plain(text))
 
 
 def plain(text: str) -> str:

@@ -45,17 +45,16 @@ class Obvious(NamedTuple):
 def broken(objects: Iterable[Ruled]) -> Iterator[tuple[str, str]]:
     """Where each broken rule is broken, and which it is."""
     for one in objects:
-        for key, human, obvious, holds in _rules_of(one.type):
-            if not (obvious.holds(one.value) or holds(one.value, one.resource)):
+        for key, human, obvious, expression in _rules_of(one.type):
+            if not (obvious.holds(one.value) or _rule(one.type, expression)(one.value, one.resource)):
                 yield one.path, f"{key}: {human}"
 
 
 @cache
-def _rules_of(type_name: str) -> list[tuple[str, str, Obvious, Holds]]:
-    return [
-        (key, human, _obvious(type_name, expression), _rule(type_name, expression))
-        for key, expression, human in table("invariants")[type_name]
-    ]
+def _rules_of(type_name: str) -> list[tuple[str, str, Obvious, str]]:
+    """Of each rule of a type: its key, its text, when it holds obviously, and its expression."""
+    rules = table("invariants")[type_name]
+    return [(key, human, _obvious(type_name, expression), expression) for key, expression, human in rules]
 
 
 def _obvious(type_name: str, expression: str) -> Obvious:
@@ -93,18 +92,13 @@ def _keys(type_name: str, element: str) -> frozenset[str]:
     return frozenset(keys) | {f"_{key}" for key in keys}
 
 
+@cache
 def _rule(type_name: str, expression: str) -> Holds:
     """The expression as a function of the object and of its resource; the library is loaded with the first of all."""
-    evaluate: list[Any] = []
+    from fhirpathpy import compile as compile_path
+    from fhirpathpy.engine.nodes import ResourceNode
+    from fhirpathpy.models import models
 
-    def holds(value: Json, resource: Json) -> bool:
-        from fhirpathpy import compile as compile_path
-        from fhirpathpy.engine.nodes import ResourceNode
-        from fhirpathpy.models import models
-
-        if not evaluate:
-            evaluate.append(compile_path(expression, models["r4"]))
-        node: Any = ResourceNode.create_node(value, type_name)  # type: ignore[no-untyped-call]  # the library's way
-        return bool(evaluate[0](node, {"resource": resource}) == [True])
-
-    return holds
+    evaluate: Any = compile_path(expression, models["r4"])
+    node: Any = ResourceNode.create_node  # the library has no types
+    return lambda value, resource: bool(evaluate(node(value, type_name), {"resource": resource}) == [True])

@@ -9,38 +9,56 @@ MOMENT = re.compile(
     r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d)"
     r"(?:T(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?P<fraction>\.\d+)?)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?"
 )
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The calendar's ends."""
 Span = tuple[datetime | None, datetime | None]
 """From the first moment to the first one after it; None: open."""
 
 
 def span_of(text: str) -> tuple[datetime, datetime]:
-    """The span that a date, dateTime or instant means, in UTC where it names no zone. Raises ``ValueError``."""
+    """The span that a date, dateTime or instant means, in UTC where it names no zone. Raises ``ValueError``.
+
+    What lies beyond the calendar, as the end of its last year does, ends with it.
+    """
     match = MOMENT.fullmatch(text)
     if not match:
         raise ValueError("must be a date like 2026, 2026-11, 2026-11-27 or 2026-11-27T09:30:00Z")
     year, month, day = (int(match[part] or 1) for part in ("year", "month", "day"))
+    midnight = datetime(year, month, day, tzinfo=UTC)
     if not match["hour"]:
-        since = datetime(year, month, day, tzinfo=UTC)
-        return since, _following(since, match)
-    zone = (match["zone"] or "Z").replace("Z", "+00:00")
-    second, fraction = int(match["second"] or 0), float(match["fraction"] or 0)
-    whole = datetime.fromisoformat(f"{text[:10]}T{match['hour']}:{match['minute']}:{min(second, 59):02}{zone}")
-    since = whole.astimezone(UTC) + timedelta(seconds=fraction + (second == 60))
-    if match["fraction"]:
-        return since, since + timedelta(microseconds=max(1, round(10 ** (7 - len(match["fraction"])))))
-    return since, since + (timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
-
-
-def _following(since: datetime, match: re.Match[str]) -> datetime:
-    """The first moment after a day, a month or a year; the end of the calendar has none."""
-    try:
         if match["day"]:
-            return since + timedelta(days=1)
-        if match["month"] and since.month < 12:
-            return since.replace(month=since.month + 1)
-        return since.replace(year=since.year + 1, month=1)
-    except (ValueError, OverflowError):
-        return datetime.max.replace(tzinfo=UTC)
+            return midnight, later(midnight, timedelta(days=1))
+        return midnight, _month_after(midnight) if match["month"] else _year_after(midnight)
+    fraction = match["fraction"] or ""
+    seconds = int(match["second"] or 0) + float(fraction or 0)
+    at = timedelta(hours=int(match["hour"]), minutes=int(match["minute"]), seconds=seconds) - _offset(match["zone"])
+    since = later(midnight, at)
+    if fraction:
+        return since, later(since, timedelta(microseconds=max(1, round(10 ** (7 - len(fraction))))))
+    return since, later(since, timedelta(seconds=1) if match["second"] else timedelta(minutes=1))
+
+
+def later(moment: datetime, by: timedelta) -> datetime:
+    """The moment so much later, or earlier; at most the first or last of the calendar."""
+    try:
+        return moment + by
+    except OverflowError:
+        return LAST if by > timedelta() else FIRST
+
+
+def _offset(zone: str | None) -> timedelta:
+    if zone in (None, "Z"):
+        return timedelta()
+    size = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
+    return -size if zone[0] == "-" else size
+
+
+def _month_after(first: datetime) -> datetime:
+    return first.replace(month=first.month + 1) if first.month < 12 else _year_after(first)
+
+
+def _year_after(first: datetime) -> datetime:
+    return first.replace(year=first.year + 1, month=1) if first.year < LAST.year else LAST
 
 
 def spans(value: Any, type_name: str) -> Iterator[Span]:

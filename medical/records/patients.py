@@ -28,6 +28,7 @@ LENGTH_OF_A_DAY = 10
 MISSED = text(
     "SELECT p.id FROM patient p WHERE NOT EXISTS (SELECT FROM resource r WHERE r.organization_id = p.organization_id"
     " AND r.type = 'Patient' AND r.fhir_id = CAST(p.id AS text) AND r.version = p.version) ORDER BY p.id LIMIT :most"
+    " FOR UPDATE OF p SKIP LOCKED"
 )
 EACH = text("SELECT id FROM upkeep ORDER BY id")
 AT_ONCE = 200
@@ -47,7 +48,7 @@ def register(actor: Actor, document: Json, fhir_id: str) -> Patient:
 
 
 def change(actor: Actor, document: Json, fhir_id: str, expected_version: int | None) -> Patient:
-    """The row of a Patient, changed to what the document says, in its next version.
+    """The row of a Patient, changed to what the document says, in its next version: identifiers are always given.
 
     Raises what ``people.update_patient`` raises, or ``PatientIncomplete``.
     """

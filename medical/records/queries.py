@@ -18,6 +18,14 @@ WRITABLE = text(
 )
 
 
+TAKEN = text("SELECT resource_id_taken(:type, :fhir_id)")
+
+
+def is_taken(type_name: str, fhir_id: str) -> bool:
+    """Whether there is such a resource in the organisation, whoever sees it."""
+    return bool(db.session.scalar(TAKEN, {"type": type_name, "fhir_id": fhir_id}))
+
+
 def visible_resources(actor: Actor) -> Select[Resource]:
     """The resources this actor may see: of patients they care for, of themselves and those they act for, and of nobody.
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 
 from medical.audit import service as audit
 from medical.platform.authz import Actor
@@ -109,13 +109,13 @@ def _orders(question: Question) -> Iterable[Order]:
             column = SORTED_BY.get(parameter.kind) if parameter else None
             if column is None:
                 raise UnknownParameter(f"It cannot be sorted by `{name[:40]}`.")
-            yield Order(_least(question.type, name, column), descending)
+            yield Order(_least(question.type, name, column, "" if descending else "\uffff"), descending)
     if not question.sort:
         yield Order(Resource.updated_at, True)
 
 
-def _least(type_name: str, parameter: str, column: str) -> ColumnElement[Any]:
-    """The least value of a parameter as text that sorts as the values do; those that have none come last."""
+def _least(type_name: str, parameter: str, column: str, last: str) -> ColumnElement[Any]:
+    """The least value of a parameter as text that sorts as the values do; ``last`` for those that have none."""
     value = resource_value.alias()
     chosen = value.c[column]
     text = func.to_char(chosen, "YYYYMMDDHH24MISSUS") if column == "since" else chosen
@@ -127,7 +127,7 @@ def _least(type_name: str, parameter: str, column: str) -> ColumnElement[Any]:
         value.c.type == type_name,
         value.c.parameter == parameter,
     )
-    return func.coalesce(least.scalar_subquery(), literal("\uffff"))
+    return func.coalesce(least.scalar_subquery(), literal(last)).collate("C")
 
 
 def _beyond(orders: Sequence[Order], key: Key) -> Condition:
@@ -196,32 +196,23 @@ def _referred(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]
     )
     wanted = wanted.where(value.c.parameter == name) if name != "*" else wanted
     wanted = wanted.where(value.c.target_type == target) if target else wanted
-    by_type: dict[str, set[str]] = {}
-    for kind, fhir_id in db.session.execute(wanted.distinct()):
-        by_type.setdefault(kind, set()).add(fhir_id)
-    found: list[Stored] = []
-    for kind, fhir_ids in by_type.items():
-        query = searcher.ids_of(kind, [Resource.fhir_id.in_(fhir_ids)], *COLUMNS)
-        found += [Stored._make(row) for row in db.session.execute(query.limit(MOST_INCLUDED))]
-    return found
+    return _all(searcher, tuple_(Resource.type, Resource.fhir_id).in_(wanted))
 
 
 def _referring(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]) -> Sequence[Stored]:
     type_name, name, target = _rule(asked)
-    by_type: dict[str, list[str]] = {}
-    for one in around:
-        if target in (None, one.type):
-            by_type.setdefault(one.type, []).append(one.fhir_id)
-    found: list[Stored] = []
-    for kind, fhir_ids in by_type.items():
-        value = resource_value.alias()
-        refers = select(value.c.resource_id).where(
-            value.c.organization_id == scope_organization(),
-            value.c.type == type_name,
-            value.c.target_type == kind,
-            value.c.target_id.in_(fhir_ids),
-        )
-        refers = refers.where(value.c.parameter == name) if name != "*" else refers
-        query = searcher.ids_of(type_name, [Resource.id.in_(refers)], *COLUMNS)
-        found += [Stored._make(row) for row in db.session.execute(query.order_by(Resource.id).limit(MOST_INCLUDED))]
-    return found
+    named = [(one.type, one.fhir_id) for one in around if target in (None, one.type)]
+    value = resource_value.alias()
+    refers = select(value.c.resource_id).where(
+        value.c.organization_id == scope_organization(),
+        value.c.type == type_name,
+        tuple_(value.c.target_type, value.c.target_id).in_(named),
+    )
+    refers = refers.where(value.c.parameter == name) if name != "*" else refers
+    return _all(searcher, Resource.id.in_(refers))
+
+
+def _all(searcher: Searcher, condition: Condition) -> list[Stored]:
+    """All that fit, as far as they are included."""
+    query = searcher.seen(*COLUMNS).where(condition).order_by(Resource.id).limit(MOST_INCLUDED)
+    return [Stored._make(row) for row in db.session.execute(query)]

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Select, Text, cast, select, text
 
 from medical.audit import service as audit
@@ -20,7 +18,8 @@ from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, enter, scope_organization, unattended
 from medical.platform.errors import NotFound, Stale
 from medical.platform.ids import new_id
-from medical.records import patients, queries
+from medical.records import patients, queries, turns
+from medical.records.codec import decode, encode
 from medical.records.definitions import table
 from medical.records.errors import Gone, InvalidResource, NotHere, PatientUnknown
 from medical.records.indexing import Entry, entries_of
@@ -29,10 +28,6 @@ from medical.records.models import Resource, ResourceVersion
 from medical.records.validation import validate
 
 Json = dict[str, Any]
-DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
-encode = msgspec.json.Encoder(decimal_format="number").encode
-"""To JSON; decimals as they were written."""
-
 INSERT = text(
     """
     INSERT INTO resource (organization_id, created_by, version, deleted, updated_at, id, type, fhir_id, patient_id,
@@ -127,7 +122,7 @@ def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
                 patients.register(actor, body, body["id"])
     seen = _examined(actor, bodies)
     kept = [
-        Stored(new_id(), body["resourceType"], body["id"], 1, now, False, sight.patient_id, encode(body).decode())
+        Stored(new_id(), body["resourceType"], body["id"], 1, now, False, sight.patient_id, _text(body))
         for body, (_, sight) in zip(bodies, seen, strict=True)
     ]
     _insert([(stored, sight) for stored, (_, sight) in zip(kept, seen, strict=True)], actor.user_id)
@@ -204,17 +199,18 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     Raises what ``create`` raises, ``NotFound`` where it is there and not to be seen, or ``Stale``.
     """
     type_name = document["resourceType"]
-    claim = text("SELECT pg_advisory_xact_lock(hashtextextended(:named, 0))")
-    db.session.execute(claim, {"named": f"{scope_organization()} {type_name}/{fhir_id}"})
+    turns.lock([f"{type_name}/{fhir_id}"])
     query = queries.visible_resources(actor).with_for_update(of=Resource)
     try:
         before = _find(query, type_name, fhir_id)
     except NotFound:
         if expected_version is not None:
             raise Stale from None
-        _ensure_unused(type_name, fhir_id)
+        if type_name == patients.TYPE or queries.is_taken(type_name, fhir_id):
+            raise  # of patients the ids are ours; what is taken by somebody else is not told of
         return create(actor, document, fhir_id), True
     _ensure_version(before, expected_version)
+    _ensure_writable(actor, {str(before.patient_id)} if before.patient_id else set())
     body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
     _ensure_valid([body])
     if type_name == patients.TYPE:
@@ -226,7 +222,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
         updated_at=now,
         deleted=False,
         patient_id=sight.patient_id,
-        body=encode(body).decode(),
+        body=_text(body),
     )
     _write_over(stored, sight, entries)
     return stored, False
@@ -256,34 +252,49 @@ def keeping_rows() -> Iterator[None]:
 
 def follow(patient: Patient) -> None:
     """Write the resource of a patient whose row is new or has changed, whoever sees it."""
-    if ROWS_KEPT.get():
-        return
-    with unattended():
-        fhir_id = str(patient.id)
-        query = select(*COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id == fhir_id)
-        row = db.session.execute(query).first()
-        before = Stored._make(row) if row else None
-        document = patients.document_of(patient, DECODE(before.body) if before and before.body else None)
-        body = _with_meta(document, fhir_id, patient.version, now := clock.now())
-        entries, sight = entries_of(body), Sight(patient.id, False, is_sensitive(body))
-        text_ = encode(body).decode()
+    if not ROWS_KEPT.get():
+        with unattended():
+            _follow([patient])
+
+
+def _follow(rows: Sequence[Patient]) -> None:
+    """The same for several: those that have none yet, in as many statements as one."""
+    there = {one.fhir_id: one for one in _patients_kept([str(row.id) for row in rows])}
+    new: list[tuple[Stored, Sight, list[Entry]]] = []
+    for row in rows:
+        before = there.get(str(row.id))
+        if before and before.version == row.version:
+            continue
+        document = patients.document_of(row, decode(before.body) if before and before.body else None)
+        body = _with_meta(document, str(row.id), row.version, now := clock.now())
+        made = Stored(
+            before.id if before else new_id(), patients.TYPE, str(row.id), row.version, now, False, row.id, _text(body)
+        )
+        sight, entries = Sight(row.id, False, is_sensitive(body)), entries_of(body)
         if before:
-            stored = before._replace(version=patient.version, updated_at=now, deleted=False, body=text_)
-            _write_over(stored, sight, entries)
+            _write_over(made, sight, entries)
         else:
-            stored = Stored(new_id(), patients.TYPE, fhir_id, patient.version, now, False, patient.id, text_)
-            _insert([(stored, sight)], None)
-            _index([(stored, entry) for entry in entries])
+            new.append((made, sight, entries))
+    if new:
+        _insert([(made, sight) for made, sight, _ in new], None)
+        _index([(made, entry) for made, _, entries in new for entry in entries])
+
+
+def _patients_kept(fhir_ids: Sequence[str]) -> list[Stored]:
+    query = select(*COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id.in_(fhir_ids))
+    return [Stored._make(row) for row in db.session.execute(query)]
 
 
 def catch_up() -> int:
-    """Write the resources of patients whose rows were made or changed by other ways; how many, in all organisations."""
+    """Write the resources of patients whose rows were made or changed by other ways; how many, in all organisations.
+
+    Rows that somebody changes meanwhile are left to them.
+    """
     count = 0
     for organization_id in db.session.scalars(patients.EACH).all():
         enter(Scope(organization_id))
         while some := patients.missed():
-            for patient in some:
-                follow(patient)
+            _follow(some)
             db.session.commit()
             count += len(some)
         db.session.rollback()
@@ -342,9 +353,11 @@ def _ensure_version(before: Stored, expected_version: int | None) -> None:
 
 def _with_meta(document: Json, fhir_id: str, version: int, now: datetime) -> Json:
     """The document with what the server says of it; other elements of ``meta`` are the client's."""
-    meta = document.get("meta", {})
+    meta = document.get("meta")
+    if "meta" in document and not (meta and isinstance(meta, dict)):
+        return document | {"id": fhir_id}  # wrong, as the validation will say
     stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    own = (meta if isinstance(meta, dict) else {}) | {"versionId": str(version), "lastUpdated": stamp}
+    own = (meta or {}) | {"versionId": str(version), "lastUpdated": stamp}
     return document | {"id": fhir_id, "meta": own}
 
 
@@ -355,6 +368,10 @@ def _examined(actor: Actor, bodies: Sequence[Json]) -> list[tuple[list[Entry], S
     own = {body["id"] for body in bodies if body["resourceType"] == patients.TYPE}
     known = own | _ensure_writable(actor, {one for some in named for one in some or ()} - own)
     return [(entries, _sight(body, some, known)) for body, entries, some in zip(bodies, found, named, strict=True)]
+
+
+def _text(body: Json) -> str:
+    return encode(body).decode()
 
 
 def _ensure_valid(bodies: Sequence[Json]) -> None:
@@ -390,13 +407,6 @@ def _ensure_writable(actor: Actor, patient_ids: set[str]) -> set[str]:
     if Role.SERVICE not in actor.roles and len(known) < len(patient_ids):
         raise PatientUnknown
     return known
-
-
-def _ensure_unused(type_name: str, fhir_id: str) -> None:
-    """Raise ``NotFound`` where somebody else's resource has this id."""
-    taken = text("SELECT resource_id_taken(:type, :fhir_id)")
-    if db.session.scalar(taken, {"type": type_name, "fhir_id": fhir_id}):
-        raise NotFound
 
 
 def _uuid(text_: str | None) -> UUID | None:

@@ -80,7 +80,7 @@ def revoke(feed_id: UUID) -> None:
     etag=True,
 )
 def read(secret: str) -> bytes:
-    """The calendar behind a secret address (RFC 5545): thirty days back and as far ahead as can be booked.
+    """The calendar behind a secret address (RFC 5545): thirty days back and four hundred ahead.
 
     It needs no sign-in. `SEQUENCE` grows with each change; what was cancelled stays as `CANCELLED`.
     """

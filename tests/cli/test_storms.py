@@ -4,7 +4,6 @@ import http.client
 import itertools
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,7 @@ from tests.cli.program import Program, folder, medical, until
 CALLERS, TIMES, KILLS = 8, 60, 3
 RIVALS = 2
 """So many patients want each time."""
-PAUSE = 0.05
-AWAY = (503,)
+AWAY = 503
 """How a server answers that cannot reach its database."""
 
 Kill = Callable[[Program], None]
@@ -60,16 +58,18 @@ class Desk:
 
     def book(self, wish: Wish) -> tuple[int, dict[str, Any]]:
         """Status and answer, asked for until there is one."""
-        while True:
-            try:
-                status, body = self.program.call(
-                    "POST", "/api/v1/appointments", wish.body, Idempotency_Key=wish.key, **self.headers
-                )
-            except (OSError, http.client.HTTPException):
-                status = AWAY[0]
-            if status not in AWAY:
-                return status, json.loads(body)
-            time.sleep(PAUSE)
+        answer: tuple[int, dict[str, Any]] = until(lambda: self.ask(wish), "an answer")
+        return answer
+
+    def ask(self, wish: Wish) -> tuple[int, dict[str, Any]] | None:
+        """The same, asked for once; None while nobody answers, or only that the database is away."""
+        try:
+            status, body = self.program.call(
+                "POST", "/api/v1/appointments", wish.body, Idempotency_Key=wish.key, **self.headers
+            )
+        except (OSError, http.client.HTTPException):
+            return None
+        return None if status == AWAY else (status, json.loads(body))
 
 
 def wishes(desk: Desk, span: str) -> list[Wish]:

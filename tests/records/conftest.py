@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from medical.records.service import encode
+from medical.records.codec import encode
 from tests.clinic import Caller, Clinic
 from tests.records.samples import Json, parsed
 

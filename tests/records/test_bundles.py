@@ -114,6 +114,13 @@ class TestTransaction:
             (entry("POST", "Organization", pulse(None)), (400, "unreadable_resource")),
             (entry("BREW", "Organization"), (400, "unreadable_resource")),
             (entry("DELETE", "Organization"), (400, "unreadable_resource")),
+            (
+                entry("PUT", "Organization/a", LABORATORY | {"id": "a"}, ifMatch="nonsense"),
+                (400, "unreadable_resource"),
+            ),
+            (entry("POST", "Organization", LABORATORY, full_url=["a"]), (400, "unreadable_resource")),
+            (entry("POST", "Organization", LABORATORY, ifNoneExist={"a": 1}), (400, "unreadable_resource")),
+            (entry("POST", "Organization", LABORATORY, ifNoneExist="name=%00"), (400, "unknown_parameter")),
             (entry("POST", "Slot", {"resourceType": "Slot"}), (405, "not_here")),
             (entry("GET", "Organization/none"), (404, "not_found")),
             (entry("DELETE", "Organization?nothing=1"), (400, "unknown_parameter")),
@@ -160,8 +167,19 @@ class TestBatch:
         )
         assert statuses(told) == ["200", "403"]
 
+    def test_too_many_are_refused_and_none_is_left_out(self, fhir: Fhir) -> None:
+        many = [entry("GET", "Organization/a")] * 5001
+        assert refusal(fhir.post("", bundle("batch", *many))) == (400, "unreadable_resource")
+
     def test_other_bundles_are_none(self, fhir: Fhir) -> None:
         assert refusal(fhir.post("", bundle("collection"))) == (400, "unreadable_resource")
+
+
+def test_two_that_write_the_same_in_opposite_orders_both_go_through(fhir: Fhir) -> None:
+    entries = [entry("PUT", f"Organization/{name}", LABORATORY | {"id": name}) for name in "abcdef"]
+    answers = at_once(8, lambda n: fhir.post("", bundle("transaction", *(entries[::-1] if n % 2 else entries))))
+    assert Counter(answer.status_code for answer in answers) == {200: 8}
+    assert {fhir.get(f"Organization/{name}").get_json()["meta"]["versionId"] for name in "abcdef"} == {"8"}
 
 
 def test_with_or_without_a_slash(fhir: Fhir) -> None:

@@ -135,7 +135,8 @@ class TestFromAClient:
         fhir.made(person(identifier=[{"system": "urn:x", "value": "7"}]))
         taken = fhir.post("Patient", person(identifier=[{"system": "urn:x", "value": "7"}]))
         assert refusal(taken) == (409, "identifier_taken")
-        assert refusal(fhir.put(person(id="not-a-uuid"))) == (400, "unreadable_resource")
+        for unknown in ("not-a-uuid", "01a21c7f-d9dc-769d-94a4-e69ea9dd1c14"):  # ids of patients are ours
+            assert refusal(fhir.put(person(id=unknown))) == (404, "not_found")
         assert refusal(fhir.call("DELETE", f"Patient/{fhir.ids('Patient')[0]}")) == (405, "not_here")
         assert len(fhir.ids("Patient")) == 1
 

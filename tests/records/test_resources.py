@@ -4,11 +4,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
+from uuid import UUID
 
 import pytest
 from werkzeug.test import TestResponse
 
 from medical.identity.permissions import Role
+from medical.people.models import Patient
+from medical.platform.db import Scope, db, scoped
 from tests.clinic import Caller, Clinic, day_after
 from tests.records.conftest import BASE, FHIR, Fhir, issues, pulse, refusal
 from tests.records.samples import Json, examples, parsed, without_server_elements
@@ -157,12 +160,38 @@ class TestAnswers:
             ("Observation", b'{"resourceType":"Observation","a":NaN}', (400, "malformed_json")),
             ("Observation", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, (400, "malformed_json")),
             ("Observation", b" " * (16 * 1024 * 1024 + 1), (413, "too_large")),
+            ("Observation/$validate", b'{"resourceType":"Parameters","parameter":5}', (400, "unreadable_resource")),
+            ("Observation/$validate", b'{"resourceType":"Parameters","parameter":["a"]}', (400, "unreadable_resource")),
+            ("", b'{"resourceType":"Bundle","type":"batch","entry":{}}', (400, "unreadable_resource")),
             ("Nothing", b"{}", (404, "not_found")),
             ("Slot", b'{"resourceType":"Slot"}', (405, "not_here")),
         ],
     )
     def test_what_cannot_be_read(self, fhir: Fhir, path: str, body: bytes, expected: tuple[int, str]) -> None:
         assert refusal(fhir.post(path, body)) == expected
+
+    def test_in_other_formats_it_is_not_read(self, fhir: Fhir) -> None:
+        answer = fhir.post("Observation", b"<Observation/>", Content_Type="application/fhir+xml")
+        assert refusal(answer) == (415, "unsupported_media_type")
+
+    @pytest.mark.parametrize("meta", ["x", None, {}, []])
+    def test_wrong_meta_is_not_mended_silently(self, fhir: Fhir, meta: Any) -> None:
+        answer = fhir.post("Observation", pulse(None, meta=meta))
+        assert (answer.status_code, issues(answer)[0]["expression"]) == (422, ["Observation.meta"])
+
+    @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999", "9999-12-31"])
+    def test_the_ends_of_the_calendar(self, fhir: Fhir, moment: str) -> None:
+        kept = fhir.made(pulse(None, effectiveDateTime=moment))
+        assert fhir.get(f"Observation/{kept['id']}").get_json()["effectiveDateTime"] == moment
+
+    def test_values_longer_than_an_index_takes(self, fhir: Fhir) -> None:
+        long = "x" * 10_000
+        kept = fhir.made(
+            pulse(None, identifier=[{"system": long, "value": long}], subject={"reference": f"Device/{long[:64]}"})
+        )
+        assert fhir.ids(f"Observation?identifier={long}") == [kept["id"]]
+        fhir.made({"resourceType": "Organization", "name": long, "alias": [long]})
+        assert len(fhir.ids(f"Organization?name:exact={long}")) == 1
 
     def test_what_is_asked_for_in_other_formats(self, fhir: Fhir) -> None:
         assert refusal(fhir.get("Observation?_format=xml")) == (406, "not_acceptable")
@@ -234,6 +263,20 @@ class TestSight:
         assert Fhir(caller).ids("Observation") == [mine["id"]]
         assert Fhir(caller).get(f"Observation/{kept['id']}").status_code == 404
         assert Fhir(caller).put(mine).status_code == 403
+
+    def test_nobody_takes_their_own_record_away_as_staff(self, clinic: Clinic, fhir: Fhir) -> None:
+        """Hard case: a clinician sees their own record as a patient, and would write it as staff, of somebody else."""
+        own, doctor = clinic.patient(), clinic.user(Role.CLINICIAN, Role.PATIENT)
+        with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
+            db.session.get_one(Patient, UUID(own["id"])).user_id = doctor.user_id
+            db.session.commit()
+        mine = fhir.made(pulse(f"Patient/{own['id']}"))
+        assert Fhir(doctor).get(f"Observation/{mine['id']}").status_code == 200
+        other = clinic.patient()
+        clinic.relate(other, doctor)
+        moved = mine | {"subject": {"reference": f"Patient/{other['id']}"}}
+        assert refusal(Fhir(doctor).put(moved)) == (422, "patient_unknown")
+        assert refusal(Fhir(doctor).put(mine | {"status": "amended"})) == (422, "patient_unknown")
 
     def test_what_is_of_no_patient_everybody_who_reads_records(self, clinic: Clinic, fhir: Fhir) -> None:
         organization = fhir.made({"resourceType": "Organization", "name": "Laboratory"})

@@ -129,6 +129,10 @@ class TestParameters:
             "_summary=some",
             "_include=Nothing:a",
             "encounter.subject.general-practitioner.organization.partof.name=x",
+            "code=%00",
+            "_has:Encounter:subject:status=%00",
+            "subject=%00",
+            "_cursor=WyJcdTAwMDAiLCJcdTAwMDAiXQ",
             "code=" + ",".join("a" * 200),
         ],
     )
@@ -164,6 +168,11 @@ class TestPages:
     def test_all_pages_are_in_order_with_nothing_twice(self, chart: Chart, sort: str, expected: list[str]) -> None:
         query = f"Observation?_count=1&_sort={sort}" if sort else "Observation?_count=1"
         assert chart.fhir.all_ids(query) == [chart.ids[name] for name in expected]
+
+    @pytest.mark.parametrize(("sort", "place"), [("date", -1), ("-date", -1)])
+    def test_what_has_no_value_comes_last(self, chart: Chart, sort: str, place: int) -> None:
+        chart.add("undated", pulse(chart.patient))
+        assert chart.fhir.all_ids(f"Observation?_count=1&_sort={sort}")[place] == chart.ids["undated"]
 
     def test_what_comes_meanwhile_shifts_no_page(self, chart: Chart) -> None:
         first = chart.fhir.bundle("Observation?_count=2")

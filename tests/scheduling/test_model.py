@@ -249,7 +249,7 @@ def machine_in(surgery: Surgery) -> type[RuleBasedStateMachine]:
     return Histories
 
 
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(0)  # as many histories as are asked for
 def test_any_history_is_as_on_paper(app: Flask) -> None:
     many = settings(
         max_examples=int(os.environ.get("HISTORIES", "12")),
@@ -258,4 +258,4 @@ def test_any_history_is_as_on_paper(app: Flask) -> None:
         derandomize=True,
         suppress_health_check=[*HealthCheck],
     )
-    run_state_machine_as_test(machine_in(Surgery(app)), settings=many)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine_in(Surgery(app)), settings=many)

@@ -74,7 +74,7 @@ def calls(world: World, route: str, declaration: Declaration, patch: pytest.Monk
             yield status, world.app.test_client().open(path, method=method, data=data, headers=sent)
         yield 422, able.call(method, path, {"strange": 1}, ORIGIN)
     elif "_id}" in route:
-        yield (400 if declaration.raw and method == "PUT" else 404), able.call(method, path, headers=ORIGIN)
+        yield (415 if declaration.raw and method == "PUT" else 404), able.call(method, path, headers=ORIGIN)
     for status, failure in FAILURES.items():
         with patch.context() as broken:
             broken.setattr(http, "_attempt", failure)
