@@ -86,7 +86,8 @@ def entries_of(resource: Json) -> list[Entry]:
 def _kept(entry: Entry, parameter: str) -> Entry:
     """The value as it is kept for a parameter."""
     texts = {name: getattr(entry, name) for name in ("code", "text", "target_type", "target_id")}
-    return entry._replace(parameter=parameter, **{name: short(text) for name, text in texts.items() if text})
+    kept: dict[str, Any] = {name: short(text) for name, text in texts.items() if text}
+    return entry._replace(parameter=parameter, **kept)
 
 
 def short(text: str) -> str:

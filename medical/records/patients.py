@@ -25,6 +25,8 @@ TYPE = "Patient"
 PARTS = {"city": "city", "state": "state", "postal_code": "postalCode", "country": "country"}
 """Parts of an address, as the row and as FHIR names them."""
 LENGTH_OF_A_DAY = 10
+LONGEST = 200
+"""Characters of a name or identifier that rows have, as at the desk; the document has all of it."""
 MISSED = text(
     "SELECT p.id FROM patient p WHERE NOT EXISTS (SELECT FROM resource r WHERE r.organization_id = p.organization_id"
     " AND r.type = 'Patient' AND r.fhir_id = CAST(p.id AS text) AND r.version = p.version) ORDER BY p.id LIMIT :most"
@@ -102,8 +104,8 @@ def _said(document: Json) -> dict[str, Any]:
     born = document.get("birthDate", "")
     addresses = document.get("address", [])
     return {
-        "family_name": name.get("family") or ("" if name.get("given") else name.get("text", "")),
-        "given_name": " ".join(one for one in name.get("given", ()) if one)[:200],
+        "family_name": (name.get("family") or ("" if name.get("given") else name.get("text", "")))[:LONGEST],
+        "given_name": " ".join(one for one in name.get("given", ()) if one)[:LONGEST],
         "sex": document.get("gender", "unknown"),
         "birth_date": date.fromisoformat(born) if len(born) == LENGTH_OF_A_DAY else None,
         "email": _telecom(document, "email"),
@@ -143,8 +145,9 @@ def _replace_telecom(made: Json, system: str, value: str | None) -> None:
 
 
 def _pair(identifier: Mapping[str, Any]) -> tuple[str, str] | None:
-    """System and value of an identifier that has both."""
-    return (identifier["system"], identifier["value"]) if {"system", "value"} <= identifier.keys() else None
+    """System and value of an identifier that has both, and that a row can have."""
+    system, value = identifier.get("system"), identifier.get("value")
+    return (system, value) if system and value and max(len(system), len(value)) <= LONGEST else None
 
 
 def _address(fhir: Json) -> Json | None:

@@ -140,6 +140,16 @@ class TestFromAClient:
         assert refusal(fhir.call("DELETE", f"Patient/{fhir.ids('Patient')[0]}")) == (405, "not_here")
         assert len(fhir.ids("Patient")) == 1
 
+    def test_what_is_too_long_for_the_desk_is_kept_beside(self, clinic: Clinic, fhir: Fhir) -> None:
+        long = "x" * 5000
+        sent = person(name=[{"family": long, "given": [long]}], identifier=[{"system": "urn:x", "value": long}])
+        kept = fhir.made(sent)
+        there = clinic.admin.get(f"/patients/{kept['id']}").get_json()
+        assert (len(there["family_name"]), len(there["given_name"]), there["identifiers"]) == (200, 200, [])
+        assert clinic.admin.patch(f"/patients/{kept['id']}", {"phone": "+49 30 901820"}).status_code == 200
+        now = fhir.get(f"Patient/{kept['id']}").get_json()
+        assert (now["name"], now["identifier"]) == (sent["name"], sent["identifier"])
+
     def test_carers_see_theirs(self, clinic: Clinic, fhir: Fhir) -> None:
         kept, doctor = fhir.made(person()), clinic.clinician()
         assert Fhir(doctor).get(f"Patient/{kept['id']}").status_code == 404
