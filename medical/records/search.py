@@ -80,8 +80,8 @@ def search(actor: Actor, question: Question) -> Page:
         total = len(matches)
     included = _included(searcher, question, matches)
     audit.searched("&".join(f"{name}={value}" for name, value in question.criteria) or None)
-    for stored in [*matches, *included]:
-        audit.touch(stored.type, stored.id, patient_id=stored.patient_id)
+    for patient_id in {stored.patient_id for stored in [*matches, *included]}:
+        audit.touch(question.type, None, patient_id=patient_id)
     return Page(matches, included, total, more, ignored)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from medical.identity.permissions import Role
 from tests.clinic import Clinic, Statements
 from tests.records.conftest import Fhir, pulse, refusal
 from tests.records.samples import Json
@@ -264,6 +265,17 @@ class TestSight:
         kept = doctor.made(seen)
         assert chart.fhir.ids("Observation?encounter.status=finished") == [kept["id"]]
         assert doctor.ids("Observation?encounter.status=finished") == []
+
+
+def test_the_trail_names_each_patient_once(chart: Chart, clinic: Clinic) -> None:
+    """However much of theirs is on the page, and of others what is theirs."""
+    other = clinic.patient()
+    chart.add("other", pulse(f"Patient/{other['id']}"))
+    assert len(chart.fhir.ids("Observation")) == 4
+    auditor = clinic.user(Role.AUDITOR)
+    for patient_id in (chart.patient.removeprefix("Patient/"), other["id"]):
+        events = auditor.get("/audit/events", patient_id=patient_id, action="record.searched").get_json()["items"]
+        assert len(events) == 1
 
 
 def test_statements_do_not_grow_with_the_page(chart: Chart, statements: Statements) -> None:
