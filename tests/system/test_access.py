@@ -139,8 +139,8 @@ class World:
         return str(entry["id"])
 
     def recurring(self) -> dict[str, Any]:
-        """The body of a series of two that would go through."""
-        return self.booking() | {"frequency": "monthly", "interval": 6, "count": 2}
+        """The body of a series of two, half a year apart: in weeks, as two ends of months may fall on one day."""
+        return self.booking() | {"frequency": "weekly", "interval": 26, "count": 2}
 
     def feed(self) -> dict[str, Any]:
         """A new calendar feed of the administrator's."""

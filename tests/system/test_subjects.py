@@ -178,7 +178,7 @@ class Circle:
         doctor = self.callers[role] if own and role is Role.CLINICIAN else self.colleague
         booker = self.callers[role] if own and role is Role.SERVICE else self.clinic.admin
         body = self.clinic.booking(patient, doctor, self.world.kind, self.world.free())
-        made = booker.post("/series", body | {"frequency": "monthly", "interval": 6, "count": 2})
+        made = booker.post("/series", body | {"frequency": "weekly", "interval": 26, "count": 2})
         assert made.status_code == 201, made.text
         return {"series_id": made.get_json()["id"]}
 
