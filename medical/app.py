@@ -15,6 +15,8 @@ from medical.audit import routes as trail
 from medical.audit import service as audit
 from medical.config import Settings
 from medical.fhir import bundles as fhir_bundles
+from medical.fhir import history_routes as fhir_history
+from medical.fhir import operations as fhir_operations
 from medical.fhir import routes as fhir
 from medical.fhir import search_routes as fhir_search
 from medical.fhir.outcome import refusal_document
@@ -79,6 +81,8 @@ BLUEPRINTS = (
     feeds.calendars,
     fhir.bp,
     fhir_search.bp,
+    fhir_history.bp,
+    fhir_operations.bp,
     fhir_bundles.bp,
     trail.trail,
     trail.accesses,

@@ -38,6 +38,10 @@ class Form(dict[str, str]):
     """A body that is sent as a form."""
 
 
+class Patch(list[dict[str, Any]]):
+    """A body that is sent as a JSON Patch."""
+
+
 class Caller:
     """Somebody who calls the API, signed in or not."""
 
@@ -54,7 +58,8 @@ class Caller:
         sent = dict(headers or {})
         if self.token:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        body = {"data": dict(json)} if isinstance(json, Form) else {"json": json}
+        body: dict[str, Any] = {"data": dict(json)} if isinstance(json, Form) else {"json": json}
+        body |= {"content_type": "application/json-patch+json"} if isinstance(json, Patch) else {}
         return self.app.test_client().open(_url(path), method=method, headers=sent, **body)
 
     def ask_token(self, client: dict[str, Any], scope: str = "", **given: str) -> TestResponse:

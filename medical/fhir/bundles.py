@@ -1,5 +1,7 @@
 """Batches and transactions: many requests in one. Source: https://hl7.org/fhir/R4/http.html#transaction."""
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,16 +17,17 @@ from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
 from medical.fhir.outcome import FHIR, refusal_document
 from medical.fhir.routes import WRITING, Query, ensure_json, ensure_type, received, version_of
 from medical.fhir.search_routes import found_bundle
+from medical.fhir.wire import JSON_PATCH, read_json
 from medical.platform import authz
 from medical.platform.authz import Actor, current_actor
 from medical.platform.db import db
-from medical.platform.errors import AppError, Stale
+from medical.platform.errors import AppError, NotFound, Stale
 from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.platform.ids import new_id
 from medical.records import conditions, service, turns
 from medical.records.definitions import resource_types
-from medical.records.errors import Gone, SeveralMatch, UnknownParameter, UnreadableResource
+from medical.records.errors import Gone, PatchRefused, SeveralMatch, UnknownParameter, UnreadableResource
 from medical.records.permissions import Permission
 from medical.records.service import Draft, Stored
 
@@ -35,9 +38,10 @@ NEEDED = {
     "GET": Permission.RECORD_READ,
     "POST": Permission.RECORD_EDIT,
     "PUT": Permission.RECORD_EDIT,
+    "PATCH": Permission.RECORD_EDIT,
     "DELETE": Permission.RECORD_DELETE,
 }
-ORDER = ("DELETE", "POST", "PUT", "GET")
+ORDER = ("DELETE", "POST", "PUT", "PATCH", "GET")
 """In which a transaction carries its entries out, wherever they stand."""
 URL = re.compile(r"(?P<type>[A-Z][A-Za-z]*)(?:/(?P<id>[A-Za-z0-9\-.]{1,64}))?(?:\?(?P<query>.*))?")
 CONDITIONAL = re.compile(r"(?P<type>[A-Z][A-Za-z]*)\?(?P<query>.+)")
@@ -80,7 +84,7 @@ class Entry(NamedTuple):
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[*WRITING, Gone, SeveralMatch, Stale, UnknownParameter],
+    errors=[*WRITING, PatchRefused, Gone, SeveralMatch, Stale, UnknownParameter],
     audit=Action.RECORDS_WRITTEN,
 )
 def process(query: Query, body: bytes) -> Answer:
@@ -169,6 +173,8 @@ def _transaction(actor: Actor, entries: Sequence[Entry]) -> list[bytes]:
             document = links.followed(one.resource) | {"id": fhir_id}
             stored, first = service.replace(actor, document, fhir_id, one.if_match)
             answers[one.number] = _written(stored, "201" if first else "200")
+        elif one.method == "PATCH":
+            answers[one.number] = _patched(actor, one, there)
         elif one.method == "POST" and there:
             answers[one.number] = _written(there, "200")
         elif one.method == "GET":
@@ -187,7 +193,7 @@ def _names_of(entry: Entry) -> Iterator[str]:
     if entry.fhir_id:
         yield f"{entry.type}/{entry.fhir_id}"
     if condition := entry.if_none_exist if entry.method == "POST" else entry.query:
-        yield f"{entry.type}?{condition}"
+        yield conditions.turn_of(entry.type, condition)
 
 
 def _existing(actor: Actor, entry: Entry) -> Stored | None:
@@ -216,7 +222,7 @@ def _ensure_once(entries: Sequence[Entry], found: Mapping[int, Stored | None]) -
     written = [
         (one.type, there.fhir_id if (there := found.get(one.number)) else one.fhir_id)
         for one in entries
-        if one.method in ("PUT", "DELETE") and (one.fhir_id or found.get(one.number))
+        if one.method in ("PUT", "PATCH", "DELETE") and (one.fhir_id or found.get(one.number))
     ]
     if len(set(written)) < len(written):
         raise UnreadableResource("Two entries write one resource.")
@@ -260,6 +266,21 @@ def _deleted(actor: Actor, entry: Entry, there: Stored | None) -> bytes:
         return msgspec.json.encode({"response": {"status": "204"}})
     stored = service.delete(actor, entry.type, fhir_id, entry.if_match)
     return msgspec.json.encode({"response": {"status": "204", "etag": f'W/"{stored.version}"'}})
+
+
+def _patched(actor: Actor, entry: Entry, there: Stored | None) -> bytes:
+    """What a JSON Patch makes of a resource; in a Bundle it comes as a Binary."""
+    fhir_id = there.fhir_id if there else entry.fhir_id
+    if fhir_id is None:
+        raise NotFound
+    binary = entry.resource or {}
+    if binary.get("resourceType") != "Binary" or binary.get("contentType") != JSON_PATCH:
+        raise UnreadableResource(f"Bundle.entry[{entry.number}] has no Binary of {JSON_PATCH}.")
+    try:
+        operations = read_json(base64.b64decode(str(binary.get("data")), validate=True))
+    except binascii.Error:
+        raise UnreadableResource(f"Bundle.entry[{entry.number}].resource.data is not base64.") from None
+    return _written(service.patch(actor, entry.type, fhir_id, operations, entry.if_match), "200")
 
 
 def _read(actor: Actor, entry: Entry) -> bytes:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from email.utils import format_datetime
+from urllib.parse import urlencode
 
 import msgspec
 from flask import Blueprint, request
@@ -10,9 +11,9 @@ from werkzeug.routing import BaseConverter
 
 from medical.audit.events import Action
 from medical.fhir import capability
-from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
+from medical.fhir.joined import BASE, Json, address_of
 from medical.fhir.outcome import FHIR, all_ok, outcome
-from medical.fhir.wire import read_resource
+from medical.fhir.wire import JSON_PATCH, read_json, read_resource
 from medical.people.errors import IdentifierTaken
 from medical.platform.authz import current_actor
 from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge, UnsupportedMediaType
@@ -25,6 +26,7 @@ from medical.records.errors import (
     InvalidResource,
     NotAcceptable,
     NotHere,
+    PatchRefused,
     PatientIncomplete,
     PatientUnknown,
     SeveralMatch,
@@ -83,7 +85,7 @@ def create(type_name: str, query: Query, body: bytes) -> Answer:
     ensure_known(type_name, query)
     document, actor = received(body, type_name), current_actor()
     if condition := request.headers.get("If-None-Exist"):
-        turns.lock([f"{type_name}?{condition}"])
+        turns.lock([conditions.turn_of(type_name, condition)])
         if there := conditions.match(actor, type_name, condition):
             return written(there, 200)
     return written(service.create(actor, document), 201)
@@ -144,6 +146,22 @@ def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
 
 
 @endpoint(
+    bp.patch("/<fhir_type:type_name>/<fhir_id:fhir_id>"),
+    permission=Permission.RECORD_EDIT,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[*WRITING, PatchRefused, Gone, Stale],
+    audit=Action.RECORD_UPDATED,
+)
+def patch(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
+    """Change parts of a resource by a JSON Patch, all of it or none; `If-Match` names the version it is for."""
+    ensure_known(type_name, query)
+    operations = _operations(body)
+    return written(service.patch(current_actor(), type_name, fhir_id, operations, expected_version()), 200)
+
+
+@endpoint(
     bp.get("/<fhir_type:type_name>/<fhir_id:fhir_id>/_history/<version>"),
     permission=Permission.RECORD_READ,
     raw=True,
@@ -161,20 +179,64 @@ def read_version(type_name: str, fhir_id: str, version: str, query: Query) -> An
 
 
 @endpoint(
-    bp.get("/<fhir_type:type_name>/<fhir_id:fhir_id>/_history"),
-    permission=Permission.RECORD_READ,
+    bp.put("/<fhir_type:type_name>"),
+    permission=Permission.RECORD_EDIT,
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=OF_TYPE,
-    audit=Action.RECORD_HISTORY_READ,
+    errors=[*WRITING, Stale, SeveralMatch, UnknownParameter],
+    audit=Action.RECORD_UPDATED,
 )
-def history(type_name: str, fhir_id: str, query: Query) -> Answer:
-    """Read all versions of a resource, newest first."""
+def update_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
+    """Write the next version of the one resource that the parameters find, or the first where they find none."""
     ensure_known(type_name, query)
-    versions = service.history(current_actor(), type_name, fhir_id)
-    entries = [_version_entry(one) for one in versions]
-    return Answer(200, {}, bundle_of({"type": "history", "total": len(entries)}, entries))
+    document, actor = received(body, type_name), current_actor()
+    there = _by_condition(type_name, query)
+    fhir_id = document.get("id") or (there.fhir_id if there else None)
+    if there and fhir_id != there.fhir_id:
+        raise UnreadableResource("The resource has another id than the one that the parameters find.")
+    if fhir_id is None:
+        return written(service.create(actor, document), 201)
+    stored, first = service.replace(actor, document | {"id": fhir_id}, fhir_id, expected_version())
+    return written(stored, 201 if first else 200)
+
+
+@endpoint(
+    bp.patch("/<fhir_type:type_name>"),
+    permission=Permission.RECORD_EDIT,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[*WRITING, PatchRefused, Gone, Stale, SeveralMatch, UnknownParameter],
+    audit=Action.RECORD_UPDATED,
+)
+def patch_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
+    """Change parts of the one resource that the parameters find."""
+    ensure_known(type_name, query)
+    operations = _operations(body)
+    there = _by_condition(type_name, query)
+    if there is None:
+        raise NotFound
+    return written(service.patch(current_actor(), type_name, there.fhir_id, operations, expected_version()), 200)
+
+
+@endpoint(
+    bp.delete("/<fhir_type:type_name>"),
+    permission=Permission.RECORD_DELETE,
+    raw=True,
+    returns=(204, None),
+    media_type=FHIR,
+    errors=[*OF_TYPE, UnreadableResource, Stale, PatientUnknown, SeveralMatch, UnknownParameter],
+    audit=Action.RECORD_DELETED,
+)
+def delete_by_condition(type_name: str, query: Query) -> Answer:
+    """Hide the one resource that the parameters find; nothing where they find none, or several (412)."""
+    ensure_known(type_name, query)
+    there = _by_condition(type_name, query)
+    if there is None:
+        return Answer(204, {}, b"")
+    stored = service.delete(current_actor(), type_name, there.fhir_id, expected_version())
+    return Answer(204, {"ETag": f'W/"{stored.version}"'}, b"")
 
 
 @endpoint(
@@ -193,6 +255,20 @@ def check(type_name: str, query: Query, body: bytes) -> Answer:
     return Answer(200, {}, msgspec.json.encode(outcome(issues) if issues else all_ok()))
 
 
+def _by_condition(type_name: str, query: Query) -> Stored | None:
+    """The one resource that the parameters find, and the turn at whatever they find."""
+    condition = urlencode([(name, value) for name, value in query if name not in ("_format", "_pretty")])
+    turns.lock([conditions.turn_of(type_name, condition)])
+    return conditions.match(current_actor(), type_name, condition)
+
+
+def _operations(body: bytes) -> object:
+    """The operations of a JSON Patch, as they came."""
+    if request.mimetype != JSON_PATCH:
+        raise UnsupportedMediaType(f"Send the changes as {JSON_PATCH}.")
+    return read_json(body)
+
+
 def _resource_within(value: Json, type_name: str) -> Json:
     """The resource itself, or the one that Parameters carry."""
     if value["resourceType"] == "Parameters" and type_name != "Parameters":
@@ -203,19 +279,6 @@ def _resource_within(value: Json, type_name: str) -> Json:
     if value.get("resourceType") != type_name:
         raise UnreadableResource("The resource is of another type than the path says.")
     return value
-
-
-def _version_entry(stored: Stored) -> bytes:
-    """A version in a history, with how it came about."""
-    method = "DELETE" if stored.deleted else "POST" if stored.version == 1 else "PUT"
-    url = stored.type if method == "POST" else f"{stored.type}/{stored.fhir_id}"
-    status = {"DELETE": "204", "POST": "201", "PUT": "200"}[method]
-    about = {
-        "fullUrl": address_of(stored),
-        "request": {"method": method, "url": url},
-        "response": {"status": status, "etag": f'W/"{stored.version}"', "lastModified": stored.updated_at.isoformat()},
-    }
-    return entry_of(about, stored.body.encode() if stored.body else None)
 
 
 def received(body: bytes, type_name: str | None = None) -> Json:

@@ -1,27 +1,24 @@
 """Searches over HTTP. Source: https://hl7.org/fhir/R4/http.html#search."""
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, urlencode
 
-import msgspec
 from flask import Blueprint, request
 
 from medical.audit.events import Action
-from medical.fhir.joined import BASE, Json, address_of, bundle_of, entry_of
+from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, found_entry, read_cursor
 from medical.fhir.outcome import FHIR
 from medical.fhir.routes import OF_TYPE, Query, ensure_known
 from medical.platform.authz import current_actor
-from medical.platform.errors import UnsupportedMediaType
+from medical.platform.errors import NotFound, UnsupportedMediaType
 from medical.platform.http import FORM, endpoint, own_address
 from medical.platform.idempotency import Answer
-from medical.records import search
+from medical.records import search, service
 from medical.records.codec import decode, encode
-from medical.records.definitions import summary_elements
-from medical.records.errors import UnknownParameter
+from medical.records.definitions import summary_elements, table
+from medical.records.errors import Gone, UnknownParameter
 from medical.records.permissions import Permission
-from medical.records.search import Key, Page, Question
+from medical.records.search import Page, Question
 from medical.records.service import Stored
 
 bp = Blueprint("fhir-search", __name__, url_prefix=BASE)
@@ -61,7 +58,7 @@ def find(type_name: str, query: Query) -> Answer:
     What is no search parameter is left out, and the `self` link says so; with `Prefer: handling=strict` it is refused.
     """
     ensure_known(type_name, query)
-    return _found(type_name, query)
+    return Answer(200, {}, found_bundle(type_name, query))
 
 
 @endpoint(
@@ -76,34 +73,67 @@ def find(type_name: str, query: Query) -> Answer:
 def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form, which no log keeps."""
     ensure_known(type_name, query)
+    return Answer(200, {}, found_bundle(type_name, [*query, *_form(body)]))
+
+
+@endpoint(
+    bp.get("/<fhir_type:owner_type>/<fhir_id:owner_id>/<fhir_type:type_name>"),
+    permission=Permission.RECORD_READ,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[*OF_TYPE, Gone, UnknownParameter],
+    audit=Action.RECORD_SEARCHED,
+)
+def find_in_compartment(owner_type: str, owner_id: str, type_name: str, query: Query) -> Answer:
+    """Search resources of a type that belong to one patient, encounter, practitioner, device or relative."""
+    return _in_compartment(owner_type, owner_id, type_name, query)
+
+
+@endpoint(
+    bp.post("/<fhir_type:owner_type>/<fhir_id:owner_id>/<fhir_type:type_name>/_search"),
+    permission=Permission.RECORD_READ,
+    raw=True,
+    returns=(200, Json),
+    media_type=FHIR,
+    errors=[*OF_TYPE, Gone, UnsupportedMediaType, UnknownParameter],
+    audit=Action.RECORD_SEARCHED,
+)
+def find_in_compartment_by_form(owner_type: str, owner_id: str, type_name: str, query: Query, body: bytes) -> Answer:
+    """The same with the parameters in a form."""
+    return _in_compartment(owner_type, owner_id, type_name, [*query, *_form(body)])
+
+
+def _in_compartment(owner_type: str, owner_id: str, type_name: str, query: Query) -> Answer:
+    ensure_known(type_name, query)
+    if type_name not in table("compartments").get(owner_type, ()):
+        raise NotFound
+    owner = service.read(current_actor(), owner_type, owner_id)
+    return Answer(200, {}, found_bundle(type_name, query, (owner.type, owner.fhir_id)))
+
+
+def _form(body: bytes) -> Query:
+    """The parameters of a form. Raises ``UnsupportedMediaType`` or ``UnknownParameter``."""
     if request.mimetype != FORM:
         raise UnsupportedMediaType(f"Send the parameters as {FORM}.")
     try:
-        form = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
     except ValueError:
         raise UnknownParameter("The form cannot be read.") from None
-    return _found(type_name, [*query, *form])
 
 
-def _found(type_name: str, query: Query) -> Answer:
-    return Answer(200, {}, found_bundle(type_name, query))
-
-
-def found_bundle(type_name: str, query: Query) -> bytes:
+def found_bundle(type_name: str, query: Query, compartment: tuple[str, str] | None = None) -> bytes:
     """The page that is asked for, as a Bundle. Raises ``UnknownParameter``."""
-    question = _question(type_name, query)
+    question = _question(type_name, query)._replace(compartment=compartment)
     page = search.search(current_actor(), question)
     if page.ignored and "handling=strict" in request.headers.get("Prefer", ""):
         raise UnknownParameter(f"There is no parameter {', '.join(sorted(set(page.ignored)))[:200]} here.")
-    return _bundle(type_name, query, page)
+    return _bundle("/".join([*(compartment or ()), type_name]), query, page)
 
 
 def _question(type_name: str, query: Query) -> Question:
     """What is asked for. Raises ``UnknownParameter``."""
     given = dict(query)
-    count = given.get("_count", str(search.USUAL))
-    if not count.isdigit() or len(count) > 6:
-        raise UnknownParameter("`_count` must be a number.")
     if given.get("_summary", "false") not in SUMMARIES:
         raise UnknownParameter(f"`_summary` is one of {', '.join(sorted(SUMMARIES))}.")
     only_count = given.get("_summary") == "count"
@@ -111,8 +141,8 @@ def _question(type_name: str, query: Query) -> Question:
         type=type_name,
         criteria=[(name, value) for name, value in query if name not in OF_RESULT],
         sort=[one for one in given.get("_sort", "").split(",") if one],
-        size=0 if only_count else min(int(count), search.MOST),
-        after=_read_cursor(given.get(CURSOR)),
+        size=0 if only_count else search.size_of(given.get("_count")),
+        after=read_cursor(given.get(CURSOR)),
         total=given.get("_total") in ("accurate", "estimate") or only_count,
         include=list(_rules(query, "_include")),
         revinclude=list(_rules(query, "_revinclude")),
@@ -127,13 +157,13 @@ def _rules(query: Query, name: str) -> Iterator[str]:
             yield f"iterate:{value}"
 
 
-def _bundle(type_name: str, query: Query, page: Page) -> bytes:
+def _bundle(path: str, query: Query, page: Page) -> bytes:
     """The page as a Bundle; its links name what was heeded of what was asked for."""
     heeded = [(name, value) for name, value in query if name not in page.ignored]
-    links = [_link("self", type_name, heeded)]
+    links = [_link("self", path, heeded)]
     if page.more:
         rest = [(name, value) for name, value in heeded if name != CURSOR]
-        links.append(_link("next", type_name, [*rest, (CURSOR, _cursor(page.more))]))
+        links.append(_link("next", path, [*rest, (CURSOR, cursor_of(page.more))]))
     head: Json = {"type": "searchset", "link": links}
     if page.total is not None:
         head["total"] = page.total
@@ -142,13 +172,13 @@ def _bundle(type_name: str, query: Query, page: Page) -> bytes:
     return bundle_of(head, entries)
 
 
-def _link(relation: str, type_name: str, query: Query) -> Json:
-    return {"relation": relation, "url": f"{own_address()}{BASE}/{type_name}?{urlencode(query)}"}
+def _link(relation: str, path: str, query: Query) -> Json:
+    return {"relation": relation, "url": f"{own_address()}{BASE}/{path}?{urlencode(query)}"}
 
 
 def _entries(found: Iterable[Stored], mode: str, given: dict[str, str]) -> Iterator[bytes]:
     for one in found:
-        yield entry_of({"fullUrl": address_of(one), "search": {"mode": mode}}, _shown(one, given))
+        yield found_entry(one, mode, _shown(one, given))
 
 
 def _shown(stored: Stored, given: dict[str, str]) -> bytes:
@@ -170,19 +200,3 @@ def _shown(stored: Stored, given: dict[str, str]) -> bytes:
     subsetted = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
     less["meta"] = meta | {"tag": [*meta.get("tag", []), subsetted]}
     return encode(less)
-
-
-def _cursor(key: Key) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode().rstrip("=")
-
-
-def _read_cursor(text: str | None) -> Key | None:
-    if not text:
-        return None
-    try:
-        key = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Key)
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise UnknownParameter("There is no such page.") from None
-    if any("\0" in one for one in key if one):
-        raise UnknownParameter("There is no such page.")
-    return key

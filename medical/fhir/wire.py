@@ -10,6 +10,7 @@ from medical.records.codec import decode
 from medical.records.errors import UnreadableResource
 
 Json = dict[str, Any]
+JSON_PATCH = "application/json-patch+json"
 ESCAPED = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """What may be a NUL or half of a pair of surrogates, which PostgreSQL does not keep."""
 

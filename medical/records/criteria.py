@@ -13,7 +13,7 @@ from medical.platform import clock
 from medical.platform.authz import Actor
 from medical.platform.db import scope_organization
 from medical.records import moments, queries
-from medical.records.definitions import resource_types
+from medical.records.definitions import resource_types, table
 from medical.records.errors import UnknownParameter
 from medical.records.indexing import Parameter, parameters_of, plain, short
 from medical.records.models import Resource, resource_value
@@ -132,6 +132,19 @@ class Searcher:
         )
 
 
+def in_compartment(type_name: str, compartment: str, fhir_id: str) -> Condition:
+    """That a resource of a type is in a compartment. Source: https://hl7.org/fhir/R4/compartmentdefinition.html."""
+    value = resource_value.alias()
+    return exists().where(
+        value.c.organization_id == scope_organization(),
+        value.c.resource_id == Resource.id,
+        value.c.type == type_name,
+        value.c.parameter.in_(table("compartments")[compartment][type_name]),
+        value.c.target_type == compartment,
+        value.c.target_id == fhir_id,
+    )
+
+
 def _asked(key: str, text: str) -> Asked:
     """The parts of ``key=text``; commas separate values, but for ``\\,``."""
     head, dot, chain = key.partition(".")
@@ -218,12 +231,17 @@ def _prefixed(text: str) -> tuple[str, str]:
     return match[1] or "eq", match[2]
 
 
+def span_asked(text: str) -> tuple[datetime, datetime]:
+    """The span of time that a date of a query means. Raises ``UnknownParameter``."""
+    try:
+        return moments.span_of(text.replace(" ", "+"))
+    except ValueError:
+        raise UnknownParameter(f"`{text[:40]}` is no date.") from None
+
+
 def _span(text: str) -> tuple[str, datetime, datetime]:
     prefix, rest = _prefixed(text)
-    try:
-        since, until = moments.span_of(rest.replace(" ", "+"))
-    except ValueError:
-        raise UnknownParameter(f"`{rest[:40]}` is no date.") from None
+    since, until = span_asked(rest)
     if prefix == "ap":
         slack = abs(clock.now() - since) / 10
         since, until = moments.later(since, -slack), moments.later(until, slack)

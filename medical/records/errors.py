@@ -31,6 +31,13 @@ class UnreadableResource(AppError):
     detail = "The body must be one resource of FHIR R4 as JSON."
 
 
+class PatchRefused(AppError):
+    """The changes cannot be made to the resource as it is."""
+
+    status, code, title = 422, "patch_refused", "Patch refused"
+    detail = "The patch does not fit the resource: it names what is not there."
+
+
 class UnknownParameter(AppError):
     """A search parameter that does not exist, or a value that it cannot have."""
 

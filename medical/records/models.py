@@ -31,6 +31,7 @@ class Resource(Tenant, Base):
         same_organization("resource", "patient_id", "patient"),
         UniqueConstraint("organization_id", "type", "fhir_id", name="uq_resource_organization_id_type_fhir_id"),
         Index("ix_resource_organization_id_type_updated_at", "organization_id", "type", "updated_at", "id"),
+        Index("ix_resource_organization_id_updated_at", "organization_id", "updated_at", "id"),
         Index("ix_resource_patient_id_type", "patient_id", "type"),
     )
 
@@ -53,6 +54,7 @@ class ResourceVersion(Tenant, Base):
     __table_args__ = (
         same_organization("resource_version", "resource_id", "resource"),
         UniqueConstraint("resource_id", "version", name="uq_resource_version_resource_id_version"),
+        Index("ix_resource_version_organization_id_updated_at", "organization_id", "updated_at"),
     )
 
     resource_id: Mapped[UUID]

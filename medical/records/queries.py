@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor
 from medical.platform.db import db
-from medical.records.models import Resource, ResourceVersion
+from medical.records.models import Resource
 
 WRITABLE = text(
     """
@@ -44,12 +44,6 @@ def _is_seen(actor: Actor) -> ColumnElement[bool]:
         and_(~Resource.sensitive, Resource.patient_id.in_(select(func.proxied_patients(caller, "record")))),
         and_(Resource.patient_id.is_(None), Resource.created_by == caller),
     )
-
-
-def versions_of(resource_id: UUID) -> Select[ResourceVersion]:
-    """The former versions of a resource that the actor sees, newest first."""
-    query = select(ResourceVersion).where(ResourceVersion.resource_id == resource_id)
-    return query.order_by(ResourceVersion.version.desc())
 
 
 def writable_patients(actor: Actor, patient_ids: Collection[UUID]) -> set[UUID]:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
-from medical.records.criteria import Condition, Searcher
+from medical.records.criteria import Condition, Searcher, in_compartment
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
 from medical.records.indexing import parameters_of
@@ -25,6 +25,15 @@ DEEPEST_INCLUDE = 4
 SORTED_BY = {"date": "since", "string": "text", "token": "code", "number": "low", "quantity": "low", "uri": "text"}
 """The column by which each kind of parameter is sorted."""
 Key = list[str | None]
+
+
+def size_of(count: str | None) -> int:
+    """How many resources a page has that was asked for by `_count`. Raises ``UnknownParameter``."""
+    if count is None:
+        return USUAL
+    if not (count.isascii() and count.isdigit()) or len(count) > 6:
+        raise UnknownParameter("`_count` must be a number.")
+    return min(int(count), MOST)
 
 
 class Order(NamedTuple):
@@ -57,12 +66,16 @@ class Question(NamedTuple):
     total: bool = False
     include: Sequence[str] = ()
     revinclude: Sequence[str] = ()
+    compartment: tuple[str, str] | None = None
+    """Type and id of whose it must be: a patient, an encounter, somebody who treats."""
 
 
 def search(actor: Actor, question: Question) -> Page:
     """A page of the resources that fit and that the actor may see. Raises ``UnknownParameter``."""
     searcher = Searcher(actor)
     conditions, ignored = _conditions(searcher, question)
+    if question.compartment:
+        conditions.append(in_compartment(question.type, *question.compartment))
     orders = [*_orders(question), Order(Resource.id, False)]
     query = searcher.ids_of(question.type, conditions, *COLUMNS, *(one.column for one in orders))
     if question.after:

@@ -25,6 +25,7 @@ from medical.records.errors import Gone, InvalidResource, NotHere, PatientUnknow
 from medical.records.indexing import Entry, entries_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
+from medical.records.patching import patched
 from medical.records.validation import validate
 
 Json = dict[str, Any]
@@ -150,7 +151,7 @@ def _insert(new: Sequence[tuple[Stored, Sight]], created_by: UUID | None) -> Non
 
 def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
     """A resource as it is now. Raises ``NotFound`` or ``Gone``."""
-    stored = _seen(actor, type_name, fhir_id)
+    stored = find(actor, type_name, fhir_id)
     if stored.deleted:
         raise Gone
     return stored
@@ -158,7 +159,7 @@ def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
 
 def read_version(actor: Actor, type_name: str, fhir_id: str, version: int) -> Stored:
     """A resource as it was in a version. Raises ``NotFound``, or ``Gone`` for a version that deleted it."""
-    now = _seen(actor, type_name, fhir_id)
+    now = find(actor, type_name, fhir_id)
     wanted = [now] if version == now.version else _former(now, version)
     if not wanted:
         raise NotFound
@@ -167,26 +168,23 @@ def read_version(actor: Actor, type_name: str, fhir_id: str, version: int) -> St
     return wanted[0]
 
 
-def history(actor: Actor, type_name: str, fhir_id: str) -> Sequence[Stored]:
-    """All versions of a resource, newest first. Raises ``NotFound``."""
-    now = _seen(actor, type_name, fhir_id)
-    return [now, *_former(now)]
+def find(actor: Actor, type_name: str, fhir_id: str) -> Stored:
+    """A resource the actor may see, whatever became of it; the trail says where it took a broken glass.
 
-
-def _seen(actor: Actor, type_name: str, fhir_id: str) -> Stored:
-    """A resource the actor may see, whatever became of it; the trail says where it took a broken glass."""
+    Raises ``NotFound``.
+    """
     stored = _find(queries.visible_resources(actor), type_name, fhir_id)
     if stored.patient_id:
         people.note_glass(actor, stored.patient_id)
     return stored
 
 
-def _former(now: Stored, version: int | None = None) -> list[Stored]:
-    """The former versions of a resource, newest first, or only one."""
+def _former(now: Stored, version: int) -> list[Stored]:
+    """A former version of a resource, if there is such a one."""
     columns = (ResourceVersion.version, ResourceVersion.updated_at, ResourceVersion.deleted)
-    query = queries.versions_of(now.id).with_only_columns(*columns, cast(ResourceVersion.document, Text))
-    if version is not None:
-        query = query.where(ResourceVersion.version == version)
+    query = select(*columns, cast(ResourceVersion.document, Text)).where(
+        ResourceVersion.resource_id == now.id, ResourceVersion.version == version
+    )
     return [
         now._replace(version=number, updated_at=updated_at, deleted=deleted, body=body)
         for number, updated_at, deleted, body in db.session.execute(query)
@@ -226,6 +224,19 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     )
     _write_over(stored, sight, entries)
     return stored, False
+
+
+def patch(actor: Actor, type_name: str, fhir_id: str, operations: Any, expected_version: int | None) -> Stored:
+    """A new version of a resource with the operations of a JSON Patch applied.
+
+    Raises ``NotFound``, ``Gone``, what ``patched`` raises, and what ``replace`` raises.
+    """
+    turns.lock([f"{type_name}/{fhir_id}"])
+    before = read(actor, type_name, fhir_id)
+    _ensure_version(before, expected_version)
+    document = patched(decode(before.body or ""), operations)
+    stored, _ = replace(actor, document, fhir_id, before.version)
+    return stored
 
 
 def _write_over(stored: Stored, sight: Sight, entries: Sequence[Entry]) -> None:

@@ -17,7 +17,7 @@ from medical.config import Mode
 from medical.identity.permissions import Role, grantable
 from medical.platform.db import db
 from medical.platform.http import declared_routes
-from tests.clinic import PASSWORD, Caller, Clinic, Form, day_after, second_factor
+from tests.clinic import PASSWORD, Caller, Clinic, Form, Patch, day_after, second_factor
 from tests.conftest import SECRET
 
 ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "service", "anonymous"]
@@ -250,6 +250,7 @@ def observation(patient_id: str, resource_id: str | None = None) -> dict[str, An
     return made | about | ({"id": resource_id} if resource_id else {})
 
 
+AMENDED = Patch([{"op": "replace", "path": "/status", "value": "amended"}])
 PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
 CONSENT = {"basis": "consent", "scopes": ["record"]}
 PARENT = {"basis": "parent", "scopes": ["record"], "proof": "birth certificate"}
@@ -531,6 +532,22 @@ TABLE = [
         lambda w: ("/fhir/R4/Observation", observation(w.patient["id"]))),
     Row("GET /fhir/R4/{type_name}",                          "403 200 200 403 200 403 200 401",
         plain("/fhir/R4/Observation")),
+    Row("PUT /fhir/R4/{type_name}",                          "403 200 200 403 403 403 200 401",
+        lambda w: (f"/fhir/R4/Observation?_id={(own := w.resource())}", observation(w.patient["id"], own))),
+    Row("PATCH /fhir/R4/{type_name}",                        "403 200 200 403 403 403 200 401",
+        lambda w: (f"/fhir/R4/Observation?_id={w.resource()}", AMENDED)),
+    Row("DELETE /fhir/R4/{type_name}",                       "403 204 403 403 403 403 204 401",
+        lambda w: (f"/fhir/R4/Observation?_id={w.resource()}", None)),
+    Row("GET /fhir/R4/_history",                             "403 200 200 403 200 403 200 401",
+        plain("/fhir/R4/_history")),
+    Row("GET /fhir/R4/{type_name}/_history",                 "403 200 200 403 200 403 200 401",
+        plain("/fhir/R4/Observation/_history")),
+    Row("GET /fhir/R4/Patient/{fhir_id}/$everything",        "403 200 200 403 200 403 200 401",
+        lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/$everything", None)),
+    Row("GET /fhir/R4/{owner_type}/{owner_id}/{type_name}",  "403 200 200 403 200 403 200 401",
+        lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/Observation", None)),
+    Row("POST /fhir/R4/{owner_type}/{owner_id}/{type_name}/_search", "403 200 200 403 200 403 200 401",
+        lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/Observation/_search", Form({"status": "final"}))),
     Row("POST /fhir/R4/{type_name}/_search",                 "403 200 200 403 200 403 200 401",
         lambda _: ("/fhir/R4/Observation/_search", Form({"status": "final"}))),
     Row("POST /fhir/R4/{type_name}/$validate",               "403 200 200 403 200 403 200 401",
@@ -539,6 +556,8 @@ TABLE = [
         lambda w: (f"/fhir/R4/Observation/{w.resource()}", None)),
     Row("PUT /fhir/R4/{type_name}/{fhir_id}",                "403 200 200 403 403 403 200 401",
         lambda w: (f"/fhir/R4/Observation/{(own := w.resource())}", observation(w.patient["id"], own))),
+    Row("PATCH /fhir/R4/{type_name}/{fhir_id}",              "403 200 200 403 403 403 200 401",
+        lambda w: (f"/fhir/R4/Observation/{w.resource()}", AMENDED)),
     Row("DELETE /fhir/R4/{type_name}/{fhir_id}",             "403 204 403 403 403 403 204 401",
         lambda w: (f"/fhir/R4/Observation/{w.resource()}", None)),
     Row("GET /fhir/R4/{type_name}/{fhir_id}/_history",       "403 200 200 403 200 403 200 401",

@@ -45,6 +45,7 @@ def declared(app: Flask) -> dict[str, Declaration]:
 def path_of(route: str) -> str:
     """The path of a route, with ids of nobody."""
     path = route.split()[1].replace("{name}", "start.js").replace("{type_name}", "Observation")
+    path = path.replace("{owner_type}", "Patient")
     while "{" in path:
         path = path.partition("{")[0] + str(uuid4()) + path.partition("}")[2]
     return path
@@ -74,7 +75,7 @@ def calls(world: World, route: str, declaration: Declaration, patch: pytest.Monk
             yield status, world.app.test_client().open(path, method=method, data=data, headers=sent)
         yield 422, able.call(method, path, {"strange": 1}, ORIGIN)
     elif "_id}" in route:
-        yield (415 if declaration.raw and method == "PUT" else 404), able.call(method, path, headers=ORIGIN)
+        yield (415 if declaration.raw and method in http.BODIED else 404), able.call(method, path, headers=ORIGIN)
     for status, failure in FAILURES.items():
         with patch.context() as broken:
             broken.setattr(http, "_attempt", failure)

@@ -3,6 +3,7 @@
 The calls are the same in every run. Some are valid, some wrong on purpose; some name things that exist.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import islice
@@ -23,6 +24,9 @@ from tests.conftest import psycopg_url
 
 EXAMPLES = 6
 """Per operation and kind of caller, besides those that cover each limit of the schema."""
+
+BY_A_STRANGER = 8
+"""So many calls of each operation are made without a token too: what they ask for makes no difference to them."""
 
 CONFIG: dict[str, Any] = {
     "generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none", "no-shrink": True},
@@ -222,20 +226,25 @@ def test_everybody_gets_what_the_document_says(
 ) -> None:
     """No failure, and no status, header or shape that is not documented.
 
-    Each call is made without a token, which gets 401 before any word on the input; by somebody who may do
+    Calls are made without a token, which gets 401 before any word on the input; by somebody who may do
     everything, with ids behind which there is something, so that calls succeed too; and by them, whatever the ids.
     """
     succeeded: dict[str, bool] = {}
+    calls: Counter[str] = Counter()
 
     def act(case: Case[Any]) -> None:
-        stranger = case.call_and_validate()
-        if case.operation.definition.raw["security"]:
-            assert stranger.status_code in (401, 404, 405), "404 and 405 for a path or method that is none"
+        if (count := calls[case.operation.label]) < BY_A_STRANGER:
+            stranger = case.call_and_validate()
+            if case.operation.definition.raw["security"]:
+                assert stranger.status_code in (401, 404, 405), "404 and 405 for a path or method that is none"
+        calls[case.operation.label] = count + 1
         made_up = deepcopy((case.path_parameters, case.query, case.body))
         furnished.name_known_things(case)
+        known = (case.path_parameters, case.query, case.body)
         answer = case.call_and_validate(headers=furnished.headers(case))
-        case.path_parameters, case.query, case.body = made_up
-        case.call_and_validate(headers=furnished.headers(case))
+        if known != made_up:
+            case.path_parameters, case.query, case.body = made_up
+            case.call_and_validate(headers=furnished.headers(case))
         succeeded[case.operation.label] = succeeded.get(case.operation.label, False) or answer.status_code < 300
 
     run(api, part, subtests, act)

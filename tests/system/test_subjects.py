@@ -275,6 +275,13 @@ class Circle:
             return path | {"fhir_id": self._new(subject, World.resource)}
         return path | {"fhir_id": self.world.resource(patient)}
 
+    def record(self, role: Role, subject: int) -> dict[str, str]:
+        """The whole record of the patient."""
+        path = {"owner_type": "Patient", "type_name": "Observation"}
+        patients = self.patients[role]
+        known = self._new(subject, lambda world: world.patient["id"]) if subject >= FOREIGN else patients[subject]["id"]
+        return path | {"owner_id": known, "fhir_id": known}
+
     def _new(self, subject: int, make: Callable[[World], str]) -> str:
         """The id of a thing of the organisation, or of another one, or of nothing."""
         return str(uuid4()) if subject == ABSENT else make(self.elsewhere if subject == FOREIGN else self.world)
@@ -316,6 +323,14 @@ THINGS = [
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
     Thing("GET /fhir/R4/{type_name}/{fhir_id}/_history/{version}", Circle.resource,
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/Patient/{fhir_id}/$everything", Circle.record,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/{owner_type}/{owner_id}/{type_name}", Circle.record,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("POST /fhir/R4/{owner_type}/{owner_id}/{type_name}/_search", Circle.record,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("PATCH /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
+          {"clinician nurse": "404 200 404", "service": "200 200 200"}),
     Thing("PUT /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
           {"clinician nurse": "404 200 404 201 201", "service": "200 200 200 201 201"}),
     Thing("DELETE /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
@@ -474,7 +489,7 @@ def ask(circle: Circle, thing: Thing, role: Role, subject: int) -> TestResponse:
     """The answer to the role about such a thing."""
     parts = thing.makes(circle, role, subject)
     _, body = thing.row.asks(circle.world)
-    if thing.makes is Circle.resource and body:
+    if thing.makes is Circle.resource and body and thing.row.method == "PUT":
         body = observation(parts["patient_id"], parts["fhir_id"])
     itself = thing.makes is Circle.account and subject == OWN
     caller = circle.clinic.signed_in(UUID(parts["user_id"])) if itself else circle.callers[role]
