@@ -1,13 +1,21 @@
 """Conditions that name a resource by a search: for writes that should find it, and for references to it."""
 
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qsl, urlencode
 
+from sqlalchemy import Text, cast, func, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+
 from medical.platform.authz import Actor
-from medical.platform.db import db
+from medical.platform.db import db, scope_organization
 from medical.records.criteria import Searcher
 from medical.records.errors import SeveralMatch, UnknownParameter
-from medical.records.models import Resource
+from medical.records.indexing import short
+from medical.records.models import Resource, resource_value
 from medical.records.service import COLUMNS, Stored
+
+Condition = tuple[str, str]
+"""A type and a query."""
 
 
 def turn_of(type_name: str, query: str) -> str:
@@ -37,3 +45,38 @@ def match(actor: Actor, type_name: str, query: str) -> Stored | None:
     if len(rows) > 1:
         raise SeveralMatch
     return Stored._make(rows[0]) if rows else None
+
+
+def match_many(actor: Actor, asked: Collection[Condition]) -> dict[Condition, Stored | None]:
+    """What ``match`` says of each type and query: of those by one identifier, which most are, in one statement."""
+    identifiers = {one: pair for one in asked if (pair := _identifier(one[1]))}
+    found: dict[Condition, Stored | None] = _by_identifiers(actor, identifiers) if identifiers else {}
+    return found | {one: match(actor, *one) for one in asked if one not in identifiers}
+
+
+def _identifier(query: str) -> tuple[str, str] | None:
+    """System and value, where the query asks for one identifier that has both."""
+    parts = query.removeprefix("?").removeprefix("identifier=").split("|")
+    plain = not set("&,\\%+") & set(query) and "identifier=" in query
+    return (parts[0], parts[1]) if plain and len(parts) == 2 and all(parts) else None
+
+
+def _by_identifiers(actor: Actor, asked: Mapping[Condition, tuple[str, str]]) -> dict[Condition, Stored | None]:
+    keys = [(type_name, system, short(value)) for (type_name, _), (system, value) in asked.items()]
+    columns = [cast([*column], ARRAY(Text)) for column in zip(*keys, strict=True)]
+    given = func.unnest(*columns).table_valued("type", "system", "code", name="given").render_derived()
+    value = resource_value.alias()
+    query = (
+        Searcher(actor)
+        .seen(value.c.system, value.c.code, *COLUMNS)
+        .join(value, value.c.resource_id == Resource.id)
+        .join(given, tuple_(value.c.type, value.c.system, value.c.code) == tuple_(*given.c))
+        .where(value.c.organization_id == scope_organization(), value.c.parameter == "identifier")
+        .distinct()
+    )
+    found: dict[tuple[str, str, str], Stored] = {}
+    for system, code, *columns_ in db.session.execute(query):
+        stored = Stored._make(columns_)
+        if found.setdefault((stored.type, system, code), stored).id != stored.id:
+            raise SeveralMatch
+    return {one: found.get(key) for one, key in zip(asked, keys, strict=True)}
