@@ -99,6 +99,8 @@ class Action(StrEnum):
     RECORD_DELETED = "record.deleted"
     RECORD_SEARCHED = "record.searched"
     RECORD_VALIDATED = "record.validated"
+    RECORDS_IMPORTED = "records.imported"
+    RECORDS_EXPORTED = "records.exported"
     RECORDS_WRITTEN = "record.bundle"
     RECORD_HISTORY_READ = "record.history-read"
     CALENDAR_FEED_CREATED = "calendar-feed.created"

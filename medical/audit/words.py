@@ -51,6 +51,8 @@ DONE = {
     Action.RECORD_READ: "read in your record",
     Action.RECORD_SEARCHED: "saw something of your record in a search",
     Action.RECORD_VALIDATED: "looked whether a record is written as it should be",
+    Action.RECORDS_IMPORTED: "took your record in from another system",
+    Action.RECORDS_EXPORTED: "wrote your record to a file for another system",
     Action.RECORDS_WRITTEN: "read or wrote several things in your record",
     Action.RECORD_UPDATED: "changed something in your record",
     Action.RECORD_DELETED: "took something out of your record",

@@ -22,13 +22,14 @@ def group() -> "FlaskGroup":
     from medical.cli.audit import audit
     from medical.cli.doctor import doctor
     from medical.cli.environment import init_env
+    from medical.cli.fhir import fhir
     from medical.cli.keys import keys
     from medical.cli.run import run
     from medical.cli.upkeep import upkeep
     from medical.cli.worker import worker
 
     commands = FlaskGroup(name="medical", help="Medical Backend.", create_app=create_app)
-    for command in (run, worker, upkeep, create_admin, audit, keys, doctor, init_env):
+    for command in (run, worker, upkeep, create_admin, audit, keys, fhir, doctor, init_env):
         commands.add_command(command)
     return commands
 

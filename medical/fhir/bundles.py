@@ -25,7 +25,14 @@ from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import service
 from medical.records.definitions import resource_types
-from medical.records.errors import Gone, PatchRefused, SeveralMatch, UnknownParameter, UnreadableResource
+from medical.records.errors import (
+    Gone,
+    NothingMatches,
+    PatchRefused,
+    SeveralMatch,
+    UnknownParameter,
+    UnreadableResource,
+)
 from medical.records.permissions import Permission
 from medical.records.transactions import NEEDED, Act, Done, carry_out
 
@@ -67,7 +74,7 @@ class Reading(NamedTuple):
     raw=True,
     returns=(200, Json),
     media_type=FHIR,
-    errors=[*WRITING, PatchRefused, Gone, SeveralMatch, Stale, UnknownParameter],
+    errors=[*WRITING, PatchRefused, Gone, NothingMatches, SeveralMatch, Stale, UnknownParameter],
     audit=Action.RECORDS_WRITTEN,
 )
 def process(query: Query, body: bytes) -> Answer:

@@ -15,9 +15,9 @@ ESCAPED = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """What may be a NUL or half of a pair of surrogates, which PostgreSQL does not keep."""
 
 
-def read_json(raw: bytes) -> Any:
-    """The JSON of a body. Raises ``TooLarge`` or ``MalformedJson``."""
-    if len(raw) > LARGEST_RAW:
+def read_json(raw: bytes, most: int | None = LARGEST_RAW) -> Any:
+    """The JSON of a body of ``most`` so many bytes. Raises ``TooLarge`` or ``MalformedJson``."""
+    if most is not None and len(raw) > most:
         raise TooLarge
     try:
         value = decode(raw)

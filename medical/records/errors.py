@@ -59,6 +59,13 @@ class SeveralMatch(AppError):
     detail = "More than one resource fits the condition."
 
 
+class NothingMatches(AppError):
+    """A reference that names a resource by a condition finds none."""
+
+    status, code, title = 412, "nothing_matches", "Nothing matches"
+    detail = "A reference of the resource finds nothing."
+
+
 class NotHere(AppError):
     """Resources of this type are made by other calls."""
 

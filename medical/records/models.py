@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -62,6 +63,21 @@ class ResourceVersion(Tenant, Base):
     updated_at: Mapped[datetime]
     deleted: Mapped[bool]
     document: Mapped[str | None] = mapped_column(JSONB)
+
+
+class RecordImport(Tenant, Base):
+    """How far a file of records has been taken in: what is interrupted goes on from there."""
+
+    __tablename__ = "record_import"
+    __table_args__ = (UniqueConstraint("organization_id", "digest", name="uq_record_import_organization_id_digest"),)
+
+    digest: Mapped[bytes] = mapped_column(comment="SHA-256 of the file")
+    name: Mapped[str]
+    done: Mapped[int] = mapped_column(comment="so many of its entries")
+    kept: Mapped[int]
+    refused: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
 
 
 resource_value = Table(

@@ -11,7 +11,7 @@ from medical.platform.errors import NotFound
 from medical.platform.ids import new_id
 from medical.records import conditions, service, turns
 from medical.records.definitions import resource_types
-from medical.records.errors import SeveralMatch, UnreadableResource
+from medical.records.errors import NothingMatches, UnreadableResource
 from medical.records.permissions import Permission
 from medical.records.service import Draft, Stored
 
@@ -61,7 +61,8 @@ def carry_out(actor: Actor, acts: Sequence[Act]) -> list[Done]:
         authz.ensure_holds(actor, NEEDED[one.method])
     turns.lock(name for one in acts for name in _names_of(one))
     found = _existing(actor, acts)
-    drafts, names = _drafts(acts, found)
+    twins = _twins(acts, found)
+    drafts, names = _drafts(acts, found, twins)
     _ensure_once(acts, found)
     links = Links(actor, acts, names)
     done: dict[int, Done] = {}
@@ -78,9 +79,10 @@ def carry_out(actor: Actor, acts: Sequence[Act]) -> list[Done]:
             done[one.number] = Done(200, _patched(actor, one, there))
         elif there:
             done[one.number] = Done(200, there)
-    made = [one for one in acts if one.method == "POST" and not found[one.number]]
+    made = [one for one in acts if one.method == "POST" and not found[one.number] and one.number not in twins]
     kept = service.create_many(actor, [Draft(links.followed(one.resource or {}), drafts[one.number]) for one in made])
     done |= {one.number: Done(201, stored) for one, stored in zip(made, kept, strict=True)}
+    done |= {number: Done(200, done[first].stored) for number, first in twins.items()}
     for patient_id in {stored.patient_id for stored in kept}:
         audit.touch("Bundle", None, patient_id=patient_id)
     return [done[one.number] for one in acts]
@@ -107,14 +109,30 @@ def _existing(actor: Actor, acts: Sequence[Act]) -> dict[int, Stored | None]:
     return {one.number: there[asked[one.number]] if one.number in asked else None for one in acts}
 
 
-def _drafts(acts: Sequence[Act], found: Mapping[int, Stored | None]) -> tuple[dict[int, str], dict[str, str]]:
+def _twins(acts: Sequence[Act], found: Mapping[int, Stored | None]) -> dict[int, int]:
+    """Creates that would find what an earlier one of them makes, with the number of that one."""
+    first: dict[str, int] = {}
+    twins = {}
+    for one in acts:
+        if one.method == "POST" and one.if_none_exist and not found[one.number]:
+            earlier = first.setdefault(conditions.turn_of(one.type, one.if_none_exist), one.number)
+            if earlier != one.number:
+                twins[one.number] = earlier
+    return twins
+
+
+def _drafts(
+    acts: Sequence[Act], found: Mapping[int, Stored | None], twins: Mapping[int, int]
+) -> tuple[dict[int, str], dict[str, str]]:
     """The ids of what is to be made, by entry; and what references to entries become."""
-    drafts, names = {}, {}
+    drafts: dict[int, str] = {}
+    names: dict[str, str] = {}
     for one in acts:
         if one.method not in ("POST", "PUT"):
             continue
         there = found.get(one.number)
-        drafts[one.number] = there.fhir_id if there else one.fhir_id or str(new_id())
+        known = there.fhir_id if there else one.fhir_id
+        drafts[one.number] = known or drafts.get(twins.get(one.number, -1)) or str(new_id())
         if one.full_url:
             names[one.full_url] = f"{one.type}/{drafts[one.number]}"
     return drafts, names
@@ -143,7 +161,7 @@ class Links:
             if reference in names:
                 continue
             if (stored := found[condition]) is None:
-                raise SeveralMatch(f"Nothing fits the reference `{condition[0]}?…`.")
+                raise NothingMatches(f"Nothing fits the reference `{condition[0]}?…`.")
             self.names[reference] = f"{stored.type}/{stored.fhir_id}"
 
     def followed(self, value: Any) -> Any:
