@@ -45,10 +45,10 @@ class Part(NamedTuple):
 
 
 def rank(path: Path) -> int:
-    """When a file's turn is: first batches, which bring what others refer to; then what looks for it by conditions;
-    last what adds without looking, of which the others would find several."""
+    """When a file's turn is: first patients by themselves and batches, for they bring what others refer to; then what
+    looks for it by conditions; last what adds without looking, of which the others would find several."""
     if ".ndjson" in path.name:
-        return 2
+        return 0 if path.name.startswith("Patient") else 2
     with _opened(path) as file:
         content = file.read()
     if BATCH.search(content, 0, HEAD):

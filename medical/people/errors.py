@@ -10,6 +10,13 @@ class PossibleDuplicate(Conflict):
     detail = "Somebody very like this is registered already; look at the candidates, or repeat with confirm_new."
 
 
+class PatientIdTaken(Conflict):
+    """A patient who comes with an id has one that somebody of another organisation has."""
+
+    code, title = "patient_id_taken", "Id taken"
+    detail = "Another clinic of this installation has a patient with this id."
+
+
 class IdentifierTaken(Conflict):
     """Another patient has one of these identifiers."""
 

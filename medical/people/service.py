@@ -20,6 +20,7 @@ from medical.people.errors import (
     ContactFieldsOnly,
     IdentifierTaken,
     LocationExists,
+    PatientIdTaken,
     PossibleDuplicate,
 )
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
@@ -42,7 +43,10 @@ BREAK_GLASS = "BTG"
 SHORTEST_SEARCH = 2
 """Characters from which patients one does not care for are found."""
 
-IDENTIFIER_TAKEN = {"uq_patient_identifier_organization_id_system_value": IdentifierTaken}
+IDENTIFIER_TAKEN = {
+    "uq_patient_identifier_organization_id_system_value": IdentifierTaken,
+    "pk_patient": PatientIdTaken,
+}
 
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('register ' || :birth_date, 0))")
 """People born on one day are registered one after the other, so that twins of one request meet."""

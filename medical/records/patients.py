@@ -4,7 +4,7 @@ A row and its resource are one patient with one version. Whoever changes the row
 transaction, and the reverse; where both say something, the row is right.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,8 @@ from medical.people.models import Patient
 from medical.people.permissions import Permission
 from medical.platform import authz
 from medical.platform.authz import Actor
-from medical.platform.db import db
+from medical.platform.db import db, scope_organization
+from medical.records.definitions import table
 from medical.records.errors import PatientIncomplete, UnreadableResource
 
 Json = dict[str, Any]
@@ -32,21 +33,51 @@ MISSED = text(
     " AND r.type = 'Patient' AND r.fhir_id = CAST(p.id AS text) AND r.version = p.version) ORDER BY p.id LIMIT :most"
     " FOR UPDATE OF p SKIP LOCKED"
 )
+SET_VERSION = text("UPDATE patient SET version = :version WHERE id = :id")
+ADOPT = text(
+    """
+    UPDATE resource r SET patient_id = CAST(v.target_id AS uuid)
+    FROM unnest(CAST(:ids AS text[])) AS p (id)
+    JOIN resource_value v ON v.target_id = p.id
+    JOIN unnest(CAST(:types AS text[]), CAST(:parameters AS text[])) AS c (type, parameter)
+      ON c.type = v.type AND c.parameter = v.parameter
+    WHERE v.organization_id = :organization_id AND v.target_type = 'Patient'
+      AND r.id = v.resource_id AND r.patient_id IS NULL AND NOT r.open
+    """
+)
 EACH = text("SELECT id FROM upkeep ORDER BY id")
 AT_ONCE = 200
 
 
-def register(actor: Actor, document: Json, fhir_id: str) -> Patient:
-    """A new row for a Patient.
+def is_complete(document: Json) -> bool:
+    """Whether the desk can have a row of this Patient: it takes a name and a whole date of birth."""
+    said = _said(document)
+    return said["birth_date"] is not None and bool(said["family_name"] or said["given_name"])
 
-    Raises ``Forbidden``, ``PatientIncomplete``, ``UnreadableResource`` or ``IdentifierTaken``.
+
+def register(actor: Actor, documents: Sequence[Json]) -> None:
+    """New rows for Patients who are complete, with the versions that they have as documents.
+
+    Raises ``Forbidden``, ``UnreadableResource`` or ``IdentifierTaken``.
     """
-    authz.ensure_holds(actor, Permission.PATIENT_CREATE)
-    try:
-        patient_id = UUID(fhir_id)
-    except ValueError:
-        raise UnreadableResource("The id of a Patient is a UUID.") from None
-    return people.register_patient(actor, id=patient_id, confirm_new=True, **_columns(document))
+    if documents:
+        authz.ensure_holds(actor, Permission.PATIENT_CREATE)
+    for document in documents:
+        try:
+            patient_id = UUID(document["id"])
+        except ValueError:
+            raise UnreadableResource("The id of a Patient is a UUID.") from None
+        people.register_patient(actor, id=patient_id, confirm_new=True, **_columns(document))
+        if (version := int(document["meta"]["versionId"])) > 1:
+            db.session.execute(SET_VERSION, {"id": patient_id, "version": version})
+
+
+def adopt(patient_ids: Collection[str]) -> None:
+    """Let what was kept of these patients before they were known be theirs, whoever sees it."""
+    compartment = [(name, one) for name, some in table("compartments")[TYPE].items() for one in some]
+    types, parameters = (list(column) for column in zip(*compartment, strict=True))
+    values = {"ids": [*patient_ids], "types": types, "parameters": parameters}
+    db.session.execute(ADOPT, values | {"organization_id": scope_organization()})
 
 
 def change(actor: Actor, document: Json, fhir_id: str, expected_version: int | None) -> Patient:

@@ -22,7 +22,7 @@ from medical.platform.ids import new_id
 from medical.records import patients, queries, turns
 from medical.records.codec import decode, encode
 from medical.records.definitions import table
-from medical.records.errors import Gone, InvalidResource, NotHere, PatientUnknown
+from medical.records.errors import Gone, InvalidResource, NotHere, PatientIncomplete, PatientUnknown
 from medical.records.indexing import Entry, entries_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
@@ -116,10 +116,7 @@ def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
     now = clock.now()
     bodies = [_with_meta(one.document, one.fhir_id, 1, now) for one in drafts]
     _ensure_valid(bodies)
-    with keeping_rows():
-        for body in bodies:
-            if body["resourceType"] == patients.TYPE:
-                patients.register(actor, body, body["id"])
+    _register(actor, bodies)
     seen = _examined(actor, bodies)
     kept = [
         Stored(new_id(), body["resourceType"], body["id"], 1, now, False, sight.patient_id, _text(body))
@@ -128,6 +125,23 @@ def create_many(actor: Actor, drafts: Sequence[Draft]) -> list[Stored]:
     _insert([(stored, sight) for stored, (_, sight) in zip(kept, seen, strict=True)])
     _index([(stored, entry) for stored, (entries, _) in zip(kept, seen, strict=True) for entry in entries])
     return kept
+
+
+def _register(actor: Actor, bodies: Sequence[Json]) -> None:
+    """Give the Patients among these rows; programs may keep those who are not complete as documents alone.
+
+    Raises ``PatientIncomplete`` for others, and what ``register`` raises.
+    """
+    named = [one for one in bodies if one["resourceType"] == patients.TYPE]
+    complete = [one for one in named if patients.is_complete(one)]
+    if len(complete) < len(named) and Role.SERVICE not in actor.roles:
+        raise PatientIncomplete
+    if not complete:
+        return
+    with keeping_rows():
+        patients.register(actor, complete)
+    with unattended():
+        patients.adopt([one["id"] for one in complete])
 
 
 def _insert(new: Sequence[tuple[Stored, Sight]]) -> None:
@@ -213,9 +227,11 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     _ensure_writable(actor, {str(before.patient_id)} if before.patient_id else set())
     body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
     _ensure_valid([body])
-    if type_name == patients.TYPE:
+    if type_name == patients.TYPE and before.patient_id:
         with keeping_rows():
             patients.change(actor, body, fhir_id, expected_version)
+    else:
+        _register(actor, [body])
     [(entries, sight)] = _examined(actor, [body])
     stored = before._replace(
         version=before.version + 1,
@@ -290,6 +306,7 @@ def _follow(rows: Sequence[Patient]) -> None:
             new.append((made, sight, entries))
     if new:
         _insert([(made, sight) for made, sight, _ in new])
+        patients.adopt([made.fhir_id for made, _, _ in new])
         _index([(made, entry) for made, _, entries in new for entry in entries])
 
 
@@ -378,7 +395,7 @@ def _examined(actor: Actor, bodies: Sequence[Json]) -> list[tuple[list[Entry], S
     """What each resource is found by, and whose it is. Raises ``PatientUnknown``."""
     found = [entries_of(body) for body in bodies]
     named = [_patients_in(body, entries) for body, entries in zip(bodies, found, strict=True)]
-    own = {body["id"] for body in bodies if body["resourceType"] == patients.TYPE}
+    own = {body["id"] for body in bodies if body["resourceType"] == patients.TYPE and patients.is_complete(body)}
     known = own | _ensure_writable(actor, {one for some in named for one in some or ()} - own)
     return [(entries, _sight(body, some, known)) for body, entries, some in zip(bodies, found, named, strict=True)]
 

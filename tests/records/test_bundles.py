@@ -90,7 +90,7 @@ class TestTransaction:
         part["partOf"]["reference"] = "Organization?identifier=s|9"
         assert refusal(fhir.post("", bundle("transaction", entry("POST", "Organization", part)))) == (
             412,
-            "several_match",
+            "nothing_matches",
         )
 
     def test_made_once(self, fhir: Fhir) -> None:

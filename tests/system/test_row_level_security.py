@@ -22,6 +22,7 @@ from medical.identity.permissions import Role
 from medical.people.models import Location
 from medical.platform.db import APP_ROLE, Base, Scope, db, enter, scoped
 from medical.platform.errors import NotFound
+from medical.records import importing
 from tests.clinic import Caller, Clinic, Signer, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
 
@@ -122,6 +123,9 @@ def furnished(clinic: Clinic) -> Clinic:
     kept = program.post("/fhir/R4/Observation", record | of_patient).get_json()
     again = program.put(f"/fhir/R4/Observation/{kept['id']}", record | of_patient | {"id": kept["id"]})
     assert again.get_json()["meta"]["versionId"] == "2"
+    with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
+        importing.progress(b"digest", "file.ndjson")
+        db.session.commit()
     glass = {"reason_code": "EMERGENCY", "reason": "found unconscious"}
     assert clinic.user(Role.NURSE).post(f"/patients/{patient['id']}/break-glass", glass).status_code == 201
     return clinic
