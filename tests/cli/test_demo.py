@@ -25,12 +25,13 @@ from medical.platform.db import Base, Scope, db, scoped
 from medical.platform.ids import new_id
 from medical.platform.refusal import Refused
 from medical.platform.zones import known_zones
+from medical.records.models import Resource
 from medical.scheduling import policy, slots
 from medical.scheduling.models import Allocation, Appointment, AppointmentEvent, AppointmentType, Availability, Status
 from tests.clinic import Caller, Statements
 from tests.conftest import SECRET
 
-LIMIT_STATEMENTS = 40
+LIMIT_STATEMENTS = 45
 
 MakeApp = Callable[[], Flask]
 
@@ -129,6 +130,14 @@ class TestWhatIsThere:
         assert len(patients) == len({(one.given_name, one.family_name, one.birth_date) for one in patients}) == 40
         assert not any(character.isdigit() for one in patients for character in one.given_name + one.family_name)
         assert len(set(db.session.scalars(select(PatientIdentifier.patient_id)))) == 40
+
+    def test_records_of_those_who_have_some_in_the_source(self) -> None:
+        kept = db.session.execute(
+            select(Resource.type, Resource.patient_id, Resource.open).where(Resource.type != "Patient")
+        ).all()
+        assert len({one.patient_id for one in kept if one.type == "Encounter"}) == 25
+        assert {one.type for one in kept if one.open} == {"Organization", "Practitioner"}
+        assert not [one for one in kept if one.patient_id is None and not one.open]
 
     def test_the_dead_have_no_appointments(self) -> None:
         died = {(one["given_name"], one["family_name"]) for one in clinic.known_patients() if "deceased" in one}

@@ -5,7 +5,7 @@ from sqlalchemy import select, text
 
 from medical.audit import service as audit
 from medical.audit.events import Action
-from medical.cli.demo import clinic, diary
+from medical.cli.demo import clinic, diary, records
 from medical.config import Mode
 from medical.identity import service as identity
 from medical.identity.models import Organization, User
@@ -69,9 +69,11 @@ def _seed() -> None:
     organization_id = identity.ensure_organization(clinic.NAME)
     doctors, types = clinic.add_staff(), clinic.add_types()
     clinic.add_hours(doctors, types, days_back=diary.DAYS_BACK + 1)
-    patient_ids = clinic.add_patients()
+    people = clinic.add_patients()
+    patient_ids = [one for one, lives in people if lives]
     clinic.add_ward(patient_ids)
     appointments = diary.fill(types, doctors, patient_ids)
+    kept = records.fill(organization_id, [one for one, _ in people])
     audit.touch("organization", organization_id)
     audit.record(Action.ORGANIZATION_SEEDED, "success")
-    log.info("demo_clinic_made", appointments=appointments)
+    log.info("demo_clinic_made", appointments=appointments, records=kept)

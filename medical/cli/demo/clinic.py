@@ -203,8 +203,8 @@ def add_hours(doctors: Sequence[Row], types: Sequence[Row], *, days_back: int) -
     windows.refresh([row["id"] for row in doctors], sorted({*past, *windows.kept()}))
 
 
-def add_patients() -> list[UUID]:
-    """Add the patients; the ids of those who live."""
+def add_patients() -> list[tuple[UUID, bool]]:
+    """Add the patients; of each the id, and whether they live."""
     people = [{"id": new_id(), **person} for person in known_patients()]
     account = select(User.id).where(User.email == email_of(Role.PATIENT))
     owner, user_id = ACCOUNTS[Role.PATIENT], db.session.scalars(account).one()
@@ -225,7 +225,7 @@ def add_patients() -> list[UUID]:
     identifiers = [one | {"patient_id": person["id"]} for person in people for one in person["identifiers"]]
     db.session.execute(insert(Patient), rows)
     db.session.execute(insert(PatientIdentifier), identifiers)
-    return [person["id"] for person in people if "deceased" not in person]
+    return [(person["id"], "deceased" not in person) for person in people]
 
 
 def add_ward(patient_ids: Sequence[UUID]) -> None:
