@@ -14,11 +14,14 @@ from medical.audit import backlog
 from medical.audit import routes as trail
 from medical.audit import service as audit
 from medical.config import Settings
+from medical.fhir import appointment_routes as fhir_appointments
+from medical.fhir import booking_operations as fhir_booking
 from medical.fhir import bundles as fhir_bundles
 from medical.fhir import history_routes as fhir_history
 from medical.fhir import operations as fhir_operations
 from medical.fhir import routes as fhir
 from medical.fhir import search_routes as fhir_search
+from medical.fhir import slot_routes as fhir_slots
 from medical.fhir.outcome import refusal_document
 from medical.identity import client_routes as clients
 from medical.identity import keys
@@ -81,6 +84,9 @@ BLUEPRINTS = (
     feeds.calendars,
     fhir.bp,
     fhir_search.bp,
+    fhir_appointments.bp,
+    fhir_slots.bp,
+    fhir_booking.bp,
     fhir_history.bp,
     fhir_operations.bp,
     fhir_bundles.bp,

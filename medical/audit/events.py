@@ -70,6 +70,7 @@ class Action(StrEnum):
     APPOINTMENT_READ = "appointment.read"
     APPOINTMENT_SEARCHED = "appointment.searched"
     APPOINTMENT_HISTORY_READ = "appointment.history-read"
+    APPOINTMENT_CHANGED = "appointment.changed"
     APPOINTMENT_CANCELLED = "appointment.cancelled"
     APPOINTMENT_RESCHEDULED = "appointment.rescheduled"
     APPOINTMENT_CHECKED_IN = "appointment.checked-in"

@@ -26,6 +26,7 @@ DONE = {
     Action.APPOINTMENT_READ: "looked at an appointment of yours",
     Action.APPOINTMENT_SEARCHED: "saw an appointment of yours in a list",
     Action.APPOINTMENT_HISTORY_READ: "looked at the history of an appointment of yours",
+    Action.APPOINTMENT_CHANGED: "changed an appointment of yours",
     Action.APPOINTMENT_CANCELLED: "cancelled an appointment of yours",
     Action.APPOINTMENT_RESCHEDULED: "moved an appointment of yours",
     Action.APPOINTMENT_CHECKED_IN: "noted that you had come to your appointment",

@@ -11,8 +11,41 @@ from medical.records.definitions import VERSION, resource_types, table
 from medical.records.indexing import parameters_of
 
 Json = dict[str, Any]
-ELSEWHERE = frozenset({"Appointment", "Schedule", "Slot"})
-"""Types whose facts have their home in tables of their own; they are read and written by the JSON API."""
+OF_DIARIES: dict[str, Json] = {
+    "Appointment": {
+        "interaction": ("read", "update", "patch", "history-instance", "create", "search-type"),
+        "search": {
+            "_id": "token",
+            "actor": "reference",
+            "date": "date",
+            "location": "reference",
+            "patient": "reference",
+            "practitioner": "reference",
+            "service-type": "token",
+            "status": "token",
+        },
+        "include": ("actor", "patient", "practitioner", "location"),
+        "operation": ("find", "hold", "book"),
+    },
+    "Schedule": {
+        "interaction": ("read", "search-type"),
+        "search": {"_id": "token", "actor": "reference", "specialty": "token"},
+    },
+    "Slot": {
+        "interaction": ("read", "search-type"),
+        "search": {
+            "schedule": "reference",
+            "service-type": "token",
+            "specialty": "token",
+            "start": "date",
+            "status": "token",
+        },
+        "include": ("schedule",),
+    },
+}
+"""Types whose facts have their home in the diaries' tables, and what is done with them."""
+ELSEWHERE = frozenset(OF_DIARIES)
+IHE = "https://profiles.ihe.net/ITI/Scheduling/OperationDefinition/appointment"
 TYPES = resource_types() - ELSEWHERE
 INTERACTIONS = (
     "read",
@@ -59,7 +92,22 @@ def statement(base: str) -> Json:
 @cache
 def _types() -> list[Json]:
     """What is done with each type; kept, unlike what names the address, of which callers may invent any number."""
-    return [_of_type(name) for name in sorted(TYPES)]
+    made = {name: _of_type(name) for name in TYPES} | {name: _of_diary(name) for name in OF_DIARIES}
+    return [made[name] for name in sorted(made)]
+
+
+def _of_diary(name: str) -> Json:
+    own = OF_DIARIES[name]
+    made: Json = {
+        "type": name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+        "interaction": [{"code": one} for one in own["interaction"]],
+        "versioning": "versioned-update" if "update" in own["interaction"] else "no-version",
+        "searchParam": [{"name": one, "type": kind} for one, kind in own["search"].items()],
+        "searchInclude": [f"{name}:{one}" for one in own.get("include", ())],
+        "operation": [{"name": one, "definition": f"{IHE}-{one}"} for one in own.get("operation", ())],
+    }
+    return {key: value for key, value in made.items() if value != []}
 
 
 def _of_type(name: str) -> Json:

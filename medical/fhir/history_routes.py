@@ -1,17 +1,16 @@
 """Versions over HTTP: of a resource, of a type, of all. Source: https://hl7.org/fhir/R4/http.html#history."""
 
 from datetime import datetime
-from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint
 
 from medical.audit.events import Action
-from medical.fhir.joined import BASE, Json, address_of, bundle_of, cursor_of, entry_of, read_cursor
+from medical.fhir.joined import BASE, Json, address_of, bundle_of, cursor_of, entry_of, link_of, read_cursor
 from medical.fhir.outcome import FHIR
 from medical.fhir.routes import OF_TYPE, Query, ensure_json, ensure_known
 from medical.platform.authz import current_actor
-from medical.platform.http import endpoint, own_address
+from medical.platform.http import endpoint
 from medical.platform.idempotency import Answer
 from medical.records import history, search, service
 from medical.records.criteria import span_asked
@@ -80,12 +79,12 @@ def _page(path: str, query: Query, type_name: str | None = None, resource_id: UU
         size=max(1, search.size_of(given.get("_count"))),
         after=_key(given.get("_cursor")),
     )
-    place = "/".join(one for one in (f"{own_address()}{BASE}", path, "_history") if one)
+    place = f"{path}/_history" if path else "_history"
     heeded = [(name, given[name]) for name in ("_since", "_count") if name in given]
-    links = [{"relation": "self", "url": f"{place}?{urlencode(heeded)}" if heeded else place}]
+    links = [link_of("self", place, heeded)]
     if page.more:
         cursor = cursor_of([page.more.updated_at.isoformat(), str(page.more.id), str(page.more.version)])
-        links.append({"relation": "next", "url": f"{place}?{urlencode([*heeded, ('_cursor', cursor)])}"})
+        links.append(link_of("next", place, [*heeded, ("_cursor", cursor)]))
     whole = page.more is None and "_cursor" not in given
     head = {"type": "history", "link": links} | ({"total": len(page.found)} if whole else {})
     return Answer(200, {}, bundle_of(head, [_entry(one) for one in page.found]))

@@ -4,10 +4,12 @@ import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
 from medical.platform.http import own_address
+from medical.records.codec import encode
 from medical.records.errors import UnknownParameter
 from medical.records.search import Key
 from medical.records.service import Stored
@@ -31,6 +33,18 @@ def found_entry(stored: Stored, mode: str, document: bytes | None = None) -> byt
     """An entry of what was found, or of what goes with it; with all of it, unless less is given."""
     shown = (stored.body or "").encode() if document is None else document
     return entry_of({"fullUrl": address_of(stored), "search": {"mode": mode}}, shown)
+
+
+def made_entry(document: Json) -> bytes:
+    """An entry of what was found and is made of rows."""
+    place = f"{own_address()}{BASE}/{document['resourceType']}/{document['id']}"
+    return entry_of({"fullUrl": place, "search": {"mode": "match"}}, encode(document))
+
+
+def link_of(relation: str, path: str, query: Sequence[tuple[str, str]]) -> Json:
+    """A link of a page: to itself, or to the next."""
+    url = f"{own_address()}{BASE}/{path}"
+    return {"relation": relation, "url": f"{url}?{urlencode(query)}" if query else url}
 
 
 def bundle_of(head: Json, entries: Sequence[bytes]) -> bytes:

@@ -1,17 +1,16 @@
 """Operations on one patient over HTTP. Source: https://hl7.org/fhir/R4/operations.html."""
 
 from datetime import datetime
-from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint
 
 from medical.audit.events import Action
-from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, found_entry, read_cursor
+from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, found_entry, link_of, read_cursor
 from medical.fhir.outcome import FHIR
 from medical.fhir.routes import OF_TYPE, Query, ensure_json
 from medical.platform.authz import current_actor
-from medical.platform.http import endpoint, own_address
+from medical.platform.http import endpoint
 from medical.platform.idempotency import Answer
 from medical.records import search
 from medical.records.criteria import span_asked
@@ -41,12 +40,11 @@ def show_everything(fhir_id: str, query: Query) -> Answer:
     page = everything(current_actor(), fhir_id, _wanted(given))
     entries = [found_entry(one, "match") for one in page.matches]
     entries += [found_entry(one, "include") for one in page.included]
-    place = f"{own_address()}{BASE}/Patient/{fhir_id}/$everything"
+    place = f"Patient/{fhir_id}/$everything"
     heeded = [(name, value) for name, value in query if name in ("_type", "_since", "start", "end", "_count")]
-    links = [{"relation": "self", "url": f"{place}?{urlencode(heeded)}" if heeded else place}]
+    links = [link_of("self", place, heeded)]
     if page.more:
-        following = urlencode([*heeded, ("_cursor", cursor_of([str(page.more)]))])
-        links.append({"relation": "next", "url": f"{place}?{following}"})
+        links.append(link_of("next", place, [*heeded, ("_cursor", cursor_of([str(page.more)]))]))
     whole = page.more is None and "_cursor" not in given
     head = {"type": "searchset", "link": links} | ({"total": len(page.matches)} if whole else {})
     return Answer(200, {}, bundle_of(head, entries))

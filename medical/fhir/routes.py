@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from email.utils import format_datetime
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from flask import Blueprint, request
@@ -17,7 +17,7 @@ from medical.fhir.wire import JSON_PATCH, read_json, read_resource
 from medical.people.errors import IdentifierTaken
 from medical.platform.authz import current_actor
 from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge, UnsupportedMediaType
-from medical.platform.http import JSON, endpoint, own_address
+from medical.platform.http import FORM, JSON, endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import conditions, service, turns
 from medical.records.definitions import resource_types
@@ -157,7 +157,7 @@ def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
 def patch(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     """Change parts of a resource by a JSON Patch, all of it or none; `If-Match` names the version it is for."""
     ensure_known(type_name, query)
-    operations = _operations(body)
+    operations = operations_of(body)
     return written(service.patch(current_actor(), type_name, fhir_id, operations, expected_version()), 200)
 
 
@@ -213,7 +213,7 @@ def update_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
 def patch_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     """Change parts of the one resource that the parameters find."""
     ensure_known(type_name, query)
-    operations = _operations(body)
+    operations = operations_of(body)
     there = _by_condition(type_name, query)
     if there is None:
         raise NotFound
@@ -262,11 +262,21 @@ def _by_condition(type_name: str, query: Query) -> Stored | None:
     return conditions.match(current_actor(), type_name, condition)
 
 
-def _operations(body: bytes) -> object:
+def operations_of(body: bytes) -> object:
     """The operations of a JSON Patch, as they came."""
     if request.mimetype != JSON_PATCH:
         raise UnsupportedMediaType(f"Send the changes as {JSON_PATCH}.")
     return read_json(body)
+
+
+def form_of(body: bytes) -> Query:
+    """The parameters of a form. Raises ``UnsupportedMediaType`` or ``UnknownParameter``."""
+    if request.mimetype != FORM:
+        raise UnsupportedMediaType(f"Send the parameters as {FORM}.")
+    try:
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        raise UnknownParameter("The form cannot be read.") from None
 
 
 def _resource_within(value: Json, type_name: str) -> Json:

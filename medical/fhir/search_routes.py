@@ -1,17 +1,16 @@
 """Searches over HTTP. Source: https://hl7.org/fhir/R4/http.html#search."""
 
 from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, request
 
 from medical.audit.events import Action
-from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, found_entry, read_cursor
+from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, found_entry, link_of, read_cursor
 from medical.fhir.outcome import FHIR
-from medical.fhir.routes import OF_TYPE, Query, ensure_known
+from medical.fhir.routes import OF_TYPE, Query, ensure_known, form_of
 from medical.platform.authz import current_actor
 from medical.platform.errors import NotFound, UnsupportedMediaType
-from medical.platform.http import FORM, endpoint, own_address
+from medical.platform.http import endpoint
 from medical.platform.idempotency import Answer
 from medical.records import search, service
 from medical.records.codec import decode, encode
@@ -73,7 +72,7 @@ def find(type_name: str, query: Query) -> Answer:
 def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form, which no log keeps."""
     ensure_known(type_name, query)
-    return Answer(200, {}, found_bundle(type_name, [*query, *_form(body)]))
+    return Answer(200, {}, found_bundle(type_name, [*query, *form_of(body)]))
 
 
 @endpoint(
@@ -101,7 +100,7 @@ def find_in_compartment(owner_type: str, owner_id: str, type_name: str, query: Q
 )
 def find_in_compartment_by_form(owner_type: str, owner_id: str, type_name: str, query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form."""
-    return _in_compartment(owner_type, owner_id, type_name, [*query, *_form(body)])
+    return _in_compartment(owner_type, owner_id, type_name, [*query, *form_of(body)])
 
 
 def _in_compartment(owner_type: str, owner_id: str, type_name: str, query: Query) -> Answer:
@@ -110,16 +109,6 @@ def _in_compartment(owner_type: str, owner_id: str, type_name: str, query: Query
         raise NotFound
     owner = service.read(current_actor(), owner_type, owner_id)
     return Answer(200, {}, found_bundle(type_name, query, (owner.type, owner.fhir_id)))
-
-
-def _form(body: bytes) -> Query:
-    """The parameters of a form. Raises ``UnsupportedMediaType`` or ``UnknownParameter``."""
-    if request.mimetype != FORM:
-        raise UnsupportedMediaType(f"Send the parameters as {FORM}.")
-    try:
-        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200)
-    except ValueError:
-        raise UnknownParameter("The form cannot be read.") from None
 
 
 def found_bundle(type_name: str, query: Query, compartment: tuple[str, str] | None = None) -> bytes:
@@ -160,20 +149,16 @@ def _rules(query: Query, name: str) -> Iterator[str]:
 def _bundle(path: str, query: Query, page: Page) -> bytes:
     """The page as a Bundle; its links name what was heeded of what was asked for."""
     heeded = [(name, value) for name, value in query if name not in page.ignored]
-    links = [_link("self", path, heeded)]
+    links = [link_of("self", path, heeded)]
     if page.more:
         rest = [(name, value) for name, value in heeded if name != CURSOR]
-        links.append(_link("next", path, [*rest, (CURSOR, cursor_of(page.more))]))
+        links.append(link_of("next", path, [*rest, (CURSOR, cursor_of(page.more))]))
     head: Json = {"type": "searchset", "link": links}
     if page.total is not None:
         head["total"] = page.total
     given = dict(query)
     entries = [*_entries(page.matches, "match", given), *_entries(page.included, "include", given)]
     return bundle_of(head, entries)
-
-
-def _link(relation: str, path: str, query: Query) -> Json:
-    return {"relation": relation, "url": f"{own_address()}{BASE}/{path}?{urlencode(query)}"}
 
 
 def _entries(found: Iterable[Stored], mode: str, given: dict[str, str]) -> Iterator[bytes]:

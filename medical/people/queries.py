@@ -196,9 +196,12 @@ def list_clinicians(
     q: str | None,
     limit: int,
     after: tuple[str, str, UUID] | None,
+    ids: Sequence[UUID] | None = None,
 ) -> Sequence[Clinician]:
     """Clinicians that fit all that is given, one more than ``limit`` when more follow."""
     query = clinicians()
+    if ids is not None:
+        query = query.where(Clinician.id.in_(ids))
     if specialty:
         query = query.where(func.lower(Clinician.specialty) == specialty.lower())
     if location_id:

@@ -239,7 +239,8 @@ def span_asked(text: str) -> tuple[datetime, datetime]:
         raise UnknownParameter(f"`{text[:40]}` is no date.") from None
 
 
-def _span(text: str) -> tuple[str, datetime, datetime]:
+def span_with_prefix(text: str) -> tuple[str, datetime, datetime]:
+    """How a date of a query relates, and the span of time that it means. Raises ``UnknownParameter``."""
     prefix, rest = _prefixed(text)
     since, until = span_asked(rest)
     if prefix == "ap":
@@ -266,7 +267,7 @@ def _dated(prefix: str, low: Any, high: Any, since: datetime, until: datetime) -
 
 
 def _date(value: FromClause, text: str, *_: Any) -> Condition:
-    prefix, since, until = _span(text)
+    prefix, since, until = span_with_prefix(text)
     return and_(
         or_(value.c.since.is_not(None), value.c.until.is_not(None)),
         _dated(prefix, value.c.since, value.c.until, since, until),
@@ -274,7 +275,7 @@ def _date(value: FromClause, text: str, *_: Any) -> Condition:
 
 
 def _updated(text: str) -> Condition:
-    prefix, since, until = _span(text)
+    prefix, since, until = span_with_prefix(text)
     at: InstrumentedAttribute[datetime] = Resource.updated_at
     inside = and_(at >= since, at < until)
     conditions = {

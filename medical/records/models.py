@@ -1,6 +1,7 @@
 """Resources as documents, their former versions, and what they are found by."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from medical.platform.db import Base, Tenant, same_organization, tenant_key
+from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
 
 
 class Resource(Tenant, Base):
@@ -63,6 +64,16 @@ class ResourceVersion(Tenant, Base):
     updated_at: Mapped[datetime]
     deleted: Mapped[bool]
     document: Mapped[str | None] = mapped_column(JSONB)
+
+
+class AppointmentDocument(Owned, Base):
+    """What a FHIR client said of an appointment that has no column; the rest is the appointment's row."""
+
+    __tablename__ = "appointment_document"
+    __table_args__ = (same_organization("appointment_document", "appointment_id", "appointment"),)
+
+    appointment_id: Mapped[UUID] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="elements without a column")
 
 
 class RecordImport(Tenant, Base):

@@ -225,6 +225,14 @@ def _referring(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str
     return _all(searcher, Resource.id.in_(refers))
 
 
+def named(actor: Actor, names: Iterable[tuple[str, str]]) -> list[Stored]:
+    """Those of the resources of these types and ids that the actor may see; the trail names their patients."""
+    found = _all(Searcher(actor), tuple_(Resource.type, Resource.fhir_id).in_([*names]))
+    for stored in found:
+        audit.touch(stored.type, None, patient_id=stored.patient_id)
+    return found
+
+
 def _all(searcher: Searcher, condition: Condition) -> list[Stored]:
     """All that fit, as far as they are included."""
     query = searcher.seen(*COLUMNS).where(condition).order_by(Resource.id).limit(MOST_INCLUDED)

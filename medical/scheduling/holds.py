@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 
 from medical.audit import service as audit
 from medical.platform import clock
@@ -92,6 +92,11 @@ def give_up(actor: Actor, hold_id: UUID) -> None:
     gone = delete(Hold).where(Hold.id == hold_id, Hold.held_by == actor.user_id).returning(Hold.id)
     if db.session.scalar(gone) is None:
         raise NotFound
+
+
+def find(actor: Actor, hold_id: UUID) -> Hold | None:
+    """A hold of the caller's, live or not."""
+    return db.session.scalars(select(Hold).where(Hold.id == hold_id, Hold.held_by == actor.user_id)).one_or_none()
 
 
 def use(actor: Actor, hold_id: UUID, visit: Visit) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from medical.identity.service import ensure_version
-from medical.platform import clock
+from medical.platform import authz, clock
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.platform.ids import new_id
@@ -40,6 +40,16 @@ def change(
     if freed := apply(actor, appointment, act, reason):
         waitlist.offer_freed(freed, appointment.start_at)
     return appointment
+
+
+def become(
+    actor: Actor, appointment_id: UUID, expected_version: int | None, to: Status, reason: str | None = None
+) -> Appointment:
+    """Do with the appointment what leads to this status. Raises ``Forbidden`` and what ``change`` raises."""
+    appointment = service.get_appointment(actor, appointment_id, lock=True)
+    act = policy.act_towards(appointment.status, to)
+    authz.ensure_holds(actor, policy.NEEDED[act])
+    return change(actor, appointment_id, expected_version, act, reason)
 
 
 def apply(actor: Actor, appointment: Appointment, act: Act, reason: str | None = None) -> Sequence[UUID]:

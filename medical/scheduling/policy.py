@@ -48,6 +48,19 @@ MOVES: dict[Act, tuple[frozenset[Status], Status]] = {
 }
 """The table of states: from which statuses each act leads to which. What is new begins booked or requested."""
 
+NEEDED = {
+    Act.APPROVE: Permission.APPOINTMENT_APPROVE,
+    Act.ARRIVE: Permission.APPOINTMENT_CHECK_IN,
+    Act.CHECK_IN: Permission.APPOINTMENT_CHECK_IN,
+    Act.START: Permission.APPOINTMENT_START,
+    Act.COMPLETE: Permission.APPOINTMENT_COMPLETE,
+    Act.NO_SHOW: Permission.APPOINTMENT_NO_SHOW,
+    Act.CANCEL: Permission.APPOINTMENT_CANCEL,
+    Act.REINSTATE: Permission.APPOINTMENT_REINSTATE,
+    Act.ENTER_IN_ERROR: Permission.APPOINTMENT_ENTER_IN_ERROR,
+}
+"""What it takes to let an appointment become something that is named by its status alone."""
+
 RELEASING = frozenset({Status.CANCELLED, Status.NO_SHOW, Status.ENTERED_IN_ERROR})
 """Statuses that give the time free again."""
 
@@ -64,6 +77,15 @@ def outcome_of(act: Act, status: str) -> Status:
     if status not in sources:
         raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
     return to
+
+
+def act_towards(status: str, to: Status) -> Act:
+    """The act by which what has one status gets another; raises ``InvalidTransition`` where there is none."""
+    for act in NEEDED:
+        sources, outcome = MOVES[act]
+        if outcome == to and status in sources:
+            return act
+    raise InvalidTransition(f"An appointment that is {status} cannot become {to}.")
 
 
 def ensure_fits(kind: AppointmentType, minutes: int | None, with_ids: Sequence[UUID] = ()) -> None:

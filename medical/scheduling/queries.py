@@ -95,9 +95,15 @@ def list_appointments(
     status: Sequence[str] | None,
     limit: int,
     after: tuple[datetime, UUID] | None,
+    ids: Sequence[UUID] | None = None,
+    appointment_type_ids: Sequence[UUID] | None = None,
 ) -> Sequence[Appointment]:
     """Visible appointments that start in [start, until), by start and id, one more than ``limit`` if more follow."""
     query = visible_appointments(actor).order_by(Appointment.start_at, Appointment.id).limit(limit + 1)
+    if ids is not None:
+        query = query.where(Appointment.id.in_(ids))
+    if appointment_type_ids is not None:
+        query = query.where(Appointment.appointment_type_id.in_(appointment_type_ids))
     if clinician_id:
         query = query.where(of_clinician(clinician_id))
     equal = {
@@ -114,6 +120,16 @@ def list_appointments(
     if after:
         query = query.where(tuple_(Appointment.start_at, Appointment.id) > after)
     return db.session.scalars(query).all()
+
+
+def last_changes(appointment_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When each of the appointments was changed last."""
+    query = (
+        select(AppointmentEvent.appointment_id, func.max(AppointmentEvent.occurred_at))
+        .where(AppointmentEvent.appointment_id.in_(appointment_ids))
+        .group_by(AppointmentEvent.appointment_id)
+    )
+    return dict(db.session.execute(query).all())
 
 
 def history(appointment_id: UUID, limit: int, after: int | None) -> Sequence[AppointmentEvent]:

@@ -47,6 +47,11 @@ def get_appointment_type(type_id: UUID) -> AppointmentType:
     return kind
 
 
+def types_by_id() -> dict[UUID, AppointmentType]:
+    """The organisation's kinds of visits, by name."""
+    return {kind.id: kind for kind in db.session.scalars(select(AppointmentType).order_by(AppointmentType.name))}
+
+
 def create_availability(
     actor: Actor, *, clinician_id: UUID, time_zone: str | None, valid_from: date | None, **details: Any
 ) -> Availability:
@@ -202,3 +207,6 @@ def history(actor: Actor, appointment_id: UUID, limit: int, after: int | None) -
     for event in events:
         event.reason_seen = appointment.reason_seen or event.actor_id == actor.user_id
     return events
+
+
+last_changes = queries.last_changes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -14,6 +15,7 @@ from werkzeug.routing import Rule
 from medical import access
 from medical.app import create_app
 from medical.config import Mode
+from medical.fhir.slots import Key, id_of
 from medical.identity.permissions import Role, grantable
 from medical.platform.db import db
 from medical.platform.http import declared_routes
@@ -142,6 +144,20 @@ class World:
         """The body of a series of two, half a year apart: in weeks, as two ends of months may fall on one day."""
         return self.booking() | {"frequency": "weekly", "interval": 26, "count": 2}
 
+    def proposal(self) -> dict[str, Any]:
+        """An Appointment that would go through."""
+        return proposed(self.booking())
+
+    def cancelled(self, appointment_id: str) -> dict[str, Any]:
+        """The Appointment as it is, but cancelled."""
+        read = self.clinic.admin.get(f"/fhir/R4/Appointment/{appointment_id}").get_json()
+        return dict(read) | {"status": "cancelled"}
+
+    def slot(self) -> str:
+        """The id of a free Slot, another each time."""
+        start = datetime.fromisoformat(self.free())
+        return id_of(Key(UUID(self.doctor.id), UUID(self.kind["id"]), start, self.kind["duration_minutes"]))
+
     def feed(self) -> dict[str, Any]:
         """A new calendar feed of the administrator's."""
         made: dict[str, Any] = self.clinic.admin.post("/calendar-feeds", {"patient_id": self.patient["id"]}).get_json()
@@ -250,6 +266,30 @@ def observation(patient_id: str, resource_id: str | None = None) -> dict[str, An
     return made | about | ({"id": resource_id} if resource_id else {})
 
 
+def proposed(booking: dict[str, Any]) -> dict[str, Any]:
+    """The body of a booking as an Appointment."""
+    coding = {"system": "urn:medical-backend:appointment-type", "code": booking["appointment_type_id"]}
+    who = (f"Patient/{booking['patient_id']}", f"Practitioner/{booking['clinician_id']}")
+    end = datetime.fromisoformat(booking["start"]) + timedelta(minutes=30)
+    return {
+        "resourceType": "Appointment",
+        "status": "proposed",
+        "serviceType": [{"coding": [coding]}],
+        "start": booking["start"],
+        "end": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "participant": [{"actor": {"reference": one}, "status": "accepted"} for one in who],
+    }
+
+
+def parameters(**given: str) -> dict[str, Any]:
+    """Parameters of an operation."""
+    return {
+        "resourceType": "Parameters",
+        "parameter": [{"name": name, "valueString": value} for name, value in given.items()],
+    }
+
+
+CALLED_OFF = Patch([{"op": "replace", "path": "/status", "value": "cancelled"}])
 AMENDED = Patch([{"op": "replace", "path": "/status", "value": "amended"}])
 PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
 CONSENT = {"basis": "consent", "scopes": ["record"]}
@@ -532,6 +572,40 @@ TABLE = [
         lambda w: ("/fhir/R4/Observation", observation(w.patient["id"]))),
     Row("GET /fhir/R4/{type_name}",                          "403 200 200 403 200 403 200 401",
         plain("/fhir/R4/Observation")),
+    Row("GET /fhir/R4/Appointment",                          "200 200 200 200 200 403 200 401",
+        plain("/fhir/R4/Appointment")),
+    Row("POST /fhir/R4/Appointment/_search",                 "200 200 200 200 200 403 200 401",
+        lambda _: ("/fhir/R4/Appointment/_search", Form({"_count": "1"}))),
+    Row("POST /fhir/R4/Appointment",                         "201 201 201 201 201 403 201 401",
+        lambda w: ("/fhir/R4/Appointment", w.proposal())),
+    Row("GET /fhir/R4/Appointment/{appointment_id}",         "200 200 200 200 200 403 404 401",
+        lambda w: (f"/fhir/R4/Appointment/{w.appointment()}", None)),
+    Row("GET /fhir/R4/Appointment/{appointment_id}/_history", "200 200 200 200 200 403 404 401",
+        lambda w: (f"/fhir/R4/Appointment/{w.appointment()}/_history", None)),
+    Row("PUT /fhir/R4/Appointment/{appointment_id}",         "200 200 200 200 200 403 404 401",
+        lambda w: (f"/fhir/R4/Appointment/{(own := w.appointment())}", w.cancelled(own))),
+    Row("PATCH /fhir/R4/Appointment/{appointment_id}",       "200 200 200 200 200 403 404 401",
+        lambda w: (f"/fhir/R4/Appointment/{w.appointment()}", CALLED_OFF)),
+    Row("GET /fhir/R4/Appointment/$find",                    "200 200 200 200 200 403 200 401",
+        lambda w: (f"/fhir/R4/Appointment/$find?start=2030-01-01&end=2030-01-02&visit-type={w.kind['id']}", None)),
+    Row("POST /fhir/R4/Appointment/$find",                   "200 200 200 200 200 403 200 401",
+        lambda w: ("/fhir/R4/Appointment/$find", parameters(**{
+            "start": "2030-01-01", "end": "2030-01-02", "visit-type": w.kind["id"]}))),
+    Row("POST /fhir/R4/Appointment/$hold",                   "200 200 200 200 200 403 200 401",
+        lambda w: ("/fhir/R4/Appointment/$hold", parameters(**{"appointment-reference": w.slot()}))),
+    Row("POST /fhir/R4/Appointment/$book",                   "200 200 200 200 200 403 200 401",
+        lambda w: ("/fhir/R4/Appointment/$book", parameters(**{
+            "appointment-reference": w.slot(), "patient-reference": f"Patient/{w.patient['id']}"}))),
+    Row("GET /fhir/R4/Slot",                                 "200 200 200 200 200 403 200 401",
+        lambda w: (f"/fhir/R4/Slot?schedule={w.doctor.id}&service-type={w.kind['id']}", None)),
+    Row("POST /fhir/R4/Slot/_search",                        "200 200 200 200 200 403 200 401",
+        lambda w: ("/fhir/R4/Slot/_search", Form({"service-type": w.kind["id"]}))),
+    Row("GET /fhir/R4/Slot/{slot_id}",                       "200 200 200 200 200 403 200 401",
+        lambda w: (f"/fhir/R4/Slot/{w.slot()}", None)),
+    Row("GET /fhir/R4/Schedule",                             "200 200 200 200 200 403 200 401",
+        plain("/fhir/R4/Schedule")),
+    Row("GET /fhir/R4/Schedule/{clinician_id}",              "200 200 200 200 200 403 200 401",
+        lambda w: (f"/fhir/R4/Schedule/{w.doctor.id}", None)),
     Row("PUT /fhir/R4/{type_name}",                          "403 200 200 403 403 403 200 401",
         lambda w: (f"/fhir/R4/Observation?_id={(own := w.resource())}", observation(w.patient["id"], own))),
     Row("PATCH /fhir/R4/{type_name}",                        "403 200 200 403 403 403 200 401",

@@ -25,6 +25,7 @@ from medical.platform.errors import NotFound
 from medical.records import importing
 from tests.clinic import Caller, Clinic, Signer, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
+from tests.system.test_access import proposed
 
 OF_THE_INSTALLATION = {
     "signing_key",
@@ -117,6 +118,8 @@ def furnished(clinic: Clinic) -> Clinic:
     clinic.relate(patient, doctor)
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     assert clinic.admin.post("/calendar-feeds", {"patient_id": patient["id"]}).status_code == 201
+    said = proposed(clinic.booking(patient, doctor, kind, day_after(8, "10:00")))
+    assert clinic.admin.post("/fhir/R4/Appointment", said).status_code == 201
     program = clinic.program()
     record = {"resourceType": "Observation", "status": "final", "code": {"text": "pulse"}}
     of_patient = {"subject": {"reference": f"Patient/{patient['id']}"}}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from medical.fhir.slots import Key, id_of
 from medical.identity.permissions import Role
 from medical.people.models import Patient
 from medical.platform.db import Scope, db, scoped
@@ -275,6 +277,12 @@ class Circle:
             return path | {"fhir_id": self._new(subject, World.resource)}
         return path | {"fhir_id": self.world.resource(patient)}
 
+    def slot(self, role: Role, subject: int) -> dict[str, str]:
+        """A free time of the organisation's."""
+        if subject == ABSENT:
+            return {"slot_id": id_of(Key(uuid4(), uuid4(), datetime.now(UTC), 30))}
+        return {"slot_id": self._new(subject, World.slot)}
+
     def record(self, role: Role, subject: int) -> dict[str, str]:
         """The whole record of the patient."""
         path = {"owner_type": "Patient", "type_name": "Observation"}
@@ -329,6 +337,18 @@ THINGS = [
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
     Thing("POST /fhir/R4/{owner_type}/{owner_id}/{type_name}/_search", Circle.record,
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/Appointment/{appointment_id}", Circle.appointment,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("GET /fhir/R4/Appointment/{appointment_id}/_history", Circle.appointment,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("PUT /fhir/R4/Appointment/{appointment_id}", Circle.appointment,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("PATCH /fhir/R4/Appointment/{appointment_id}", Circle.appointment,
+          {"admin nurse receptionist": "200 200 200", "clinician service": "200 404 404", "patient": "200 200 404"}),
+    Thing("GET /fhir/R4/Slot/{slot_id}", Circle.slot,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("GET /fhir/R4/Schedule/{clinician_id}", Circle.clinician,
+          {"admin clinician nurse receptionist patient service": "200 200 200"}),
     Thing("PATCH /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
           {"clinician nurse": "404 200 404", "service": "200 200 200"}),
     Thing("PUT /fhir/R4/{type_name}/{fhir_id}", Circle.resource,
@@ -491,6 +511,10 @@ def ask(circle: Circle, thing: Thing, role: Role, subject: int) -> TestResponse:
     _, body = thing.row.asks(circle.world)
     if thing.makes is Circle.resource and body and thing.row.method == "PUT":
         body = observation(parts["patient_id"], parts["fhir_id"])
+    if thing.route.startswith("PUT /fhir/R4/Appointment"):
+        body = {**circle.world.proposal(), "id": parts["appointment_id"]}
+        if subject < FOREIGN:
+            body = circle.world.cancelled(parts["appointment_id"])
     itself = thing.makes is Circle.account and subject == OWN
     caller = circle.clinic.signed_in(UUID(parts["user_id"])) if itself else circle.callers[role]
     return caller.call(thing.row.method, thing.route.split()[1].format(**parts), body)
