@@ -24,7 +24,7 @@ from medical.fhir import search_routes as fhir_search
 from medical.fhir import slot_routes as fhir_slots
 from medical.fhir.outcome import refusal_document
 from medical.identity import client_routes as clients
-from medical.identity import keys
+from medical.identity import directory, keys
 from medical.identity import organization_routes as organization
 from medical.identity import routes as identity
 from medical.identity import service as accounts
@@ -144,6 +144,7 @@ def _secure(flask_app: Flask, settings: Settings) -> None:
     access.install()
     if records.follow not in people_verbs.CHANGED:
         people_verbs.CHANGED.append(records.follow)
+        directory.CHANGED.append(records.follow_directory)
     flask_app.config["SECRET_KEY"] = settings.secret_key
     flask_app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     ring = flask_app.extensions["key_ring"] = keys.KeyRing(settings.secret_key)

@@ -24,6 +24,7 @@ from medical.records.definitions import resource_types
 from medical.records.errors import (
     Gone,
     InvalidResource,
+    KeptElsewhere,
     NotAcceptable,
     NotHere,
     PatchRefused,
@@ -59,7 +60,7 @@ Query = Sequence[tuple[str, str]]
 ETAG = re.compile(r'(?:W/)?"?([0-9]{1,9})"?')
 OF_TYPE = [NotFound, NotHere, NotAcceptable]
 READING = [MalformedJson, TooLarge, UnsupportedMediaType, UnreadableResource]
-WRITING = [*OF_TYPE, *READING, InvalidResource, PatientUnknown, PatientIncomplete, IdentifierTaken]
+WRITING = [*OF_TYPE, *READING, InvalidResource, KeptElsewhere, PatientUnknown, PatientIncomplete, IdentifierTaken]
 BODIES = (FHIR, JSON, "application/json+fhir")
 """Media types of a body; clients of FHIR spell it in each of these ways."""
 
@@ -135,7 +136,7 @@ def update(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     raw=True,
     returns=(204, None),
     media_type=FHIR,
-    errors=[*OF_TYPE, UnreadableResource, Stale, PatientUnknown],
+    errors=[*OF_TYPE, UnreadableResource, KeptElsewhere, Stale, PatientUnknown],
     audit=Action.RECORD_DELETED,
 )
 def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
@@ -226,7 +227,7 @@ def patch_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     raw=True,
     returns=(204, None),
     media_type=FHIR,
-    errors=[*OF_TYPE, UnreadableResource, Stale, PatientUnknown, SeveralMatch, UnknownParameter],
+    errors=[*OF_TYPE, UnreadableResource, KeptElsewhere, Stale, PatientUnknown, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_DELETED,
 )
 def delete_by_condition(type_name: str, query: Query) -> Answer:

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
+from medical.identity import directory, passwords, queries, sessions, tokens
 from medical.identity import otp as second_factors
-from medical.identity import passwords, queries, sessions, tokens
 from medical.identity.errors import (
     EmailTaken,
     InvalidCredentials,
@@ -427,6 +427,7 @@ def ensure_organization(name: str) -> UUID:
     enter(Scope(organization_id))
     db.session.add(Organization(id=organization_id, name=name, self_registration=first))
     flush_or_raise({"uq_organization_name": OrganizationExists})
+    directory.tell(organization_id)
     return organization_id
 
 
@@ -455,6 +456,7 @@ def update_user(user_id: UUID, expected_version: int | None, changes: dict[str, 
     for name, value in changes.items():
         setattr(user, name, value.lower() if name == "email" else value)
     flush_or_raise(EMAIL_TAKEN)
+    directory.tell(user.id)
     return user
 
 
@@ -512,6 +514,7 @@ def deactivate_user(actor: Actor, user_id: UUID, expected_version: int | None) -
         sessions.end_all(user.id, clock.now(), "deactivated")
         db.session.flush()
         _ensure_admin_left()
+        directory.tell(user.id)
     return user
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import joinedload
 from sqlalchemy.orm.attributes import flag_modified
 
 from medical.audit import service as audit
+from medical.identity import directory
 from medical.identity import service as identity
 from medical.identity.errors import EmailTaken
 from medical.identity.permissions import Role
@@ -253,6 +254,7 @@ def create_clinician(*, user_id: UUID, specialty: str, time_zone: str, location_
     db.session.add(clinician)
     flush_or_raise({"pk_clinician": ClinicianExists})
     identity.grant_role(user, Role.CLINICIAN)
+    directory.tell(clinician.id)
     audit.touch("clinician", clinician.id)
     return clinician
 
@@ -275,6 +277,7 @@ def create_location(*, name: str, time_zone: str) -> Location:
     location = Location(id=new_id(), name=name, time_zone=time_zone)
     db.session.add(location)
     flush_or_raise({"uq_location_organization_id_name": LocationExists})
+    directory.tell(location.id)
     audit.touch("location", location.id)
     return location
 

@@ -73,6 +73,13 @@ class NotHere(AppError):
     detail = "Resources of this type are made elsewhere; see the capability statement."
 
 
+class KeptElsewhere(AppError):
+    """What an account, a clinician's entry, a site or the organisation says is changed where these are kept."""
+
+    status, code, title = 422, "kept_elsewhere", "Kept elsewhere"
+    detail = "Names, status, specialty, place and time zone of who works here are changed by the JSON API."
+
+
 class NotAcceptable(AppError):
     """The caller reads other formats than JSON."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, Text, cast, select, text
+from sqlalchemy import Select, Text, cast, select, text, tuple_
 
 from medical.audit import service as audit
 from medical.identity.permissions import Role
@@ -19,10 +19,10 @@ from medical.platform.authz import Actor
 from medical.platform.db import Scope, db, enter, scope_organization, scope_user, unattended
 from medical.platform.errors import NotFound, Stale
 from medical.platform.ids import new_id
-from medical.records import patients, queries, turns
+from medical.records import directory, patients, queries, turns
 from medical.records.codec import decode, encode
 from medical.records.definitions import table
-from medical.records.errors import Gone, InvalidResource, NotHere, PatientIncomplete, PatientUnknown
+from medical.records.errors import Gone, InvalidResource, KeptElsewhere, NotHere, PatientIncomplete, PatientUnknown
 from medical.records.indexing import Entry, entries_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
@@ -90,6 +90,9 @@ class Sight(NamedTuple):
     patient_id: UUID | None
     open: bool
     sensitive: bool
+
+
+OPEN = Sight(None, True, False)
 
 
 class Draft(NamedTuple):
@@ -227,6 +230,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     _ensure_writable(actor, {str(before.patient_id)} if before.patient_id else set())
     body = _with_meta(document, fhir_id, before.version + 1, now := clock.now())
     _ensure_valid([body])
+    _ensure_rows_kept(type_name, fhir_id, body)
     if type_name == patients.TYPE and before.patient_id:
         with keeping_rows():
             patients.change(actor, body, fhir_id, expected_version)
@@ -310,6 +314,56 @@ def _follow(rows: Sequence[Patient]) -> None:
         _index([(made, entry) for made, _, entries in new for entry in entries])
 
 
+def follow_directory(*ids: UUID) -> None:
+    """Write the resources of accounts, clinicians, sites and organisations that are new or have changed; without ids,
+    of all that there are."""
+    with unattended():
+        _follow_directory([*directory.entries(ids or None)])
+
+
+def _follow_directory(own: Sequence[directory.Own]) -> int:
+    """Write those of the resources that are not here as their rows say; how many."""
+    if not own:
+        return 0
+    there = {(one.type, one.fhir_id): one for one in _kept_of(own)}
+    new: list[tuple[Stored, Sight, list[Entry]]] = []
+    count = 0
+    for one in own:
+        before = there.get((one.type, one.fhir_id))
+        document = decode(before.body) if before and before.body else {"resourceType": one.type}
+        if all(document.get(name) == value for name, value in one.elements.items()):
+            continue
+        version = before.version + 1 if before else 1
+        body = _with_meta(document | one.elements, one.fhir_id, version, now := clock.now())
+        made = Stored(before.id if before else new_id(), one.type, one.fhir_id, version, now, False, None, _text(body))
+        count += 1
+        if before:
+            _write_over(made, OPEN, entries_of(body))
+        else:
+            new.append((made, OPEN, entries_of(body)))
+    if new:
+        _insert([(made, sight) for made, sight, _ in new])
+        _index([(made, entry) for made, _, entries in new for entry in entries])
+    return count
+
+
+def _kept_of(own: Sequence[directory.Own]) -> list[Stored]:
+    keys = [(one.type, one.fhir_id) for one in own]
+    query = select(*COLUMNS).where(tuple_(Resource.type, Resource.fhir_id).in_(keys))
+    return [Stored._make(row) for row in db.session.execute(query)]
+
+
+def _ensure_rows_kept(type_name: str, fhir_id: str, body: Json | None) -> None:
+    """Raise ``KeptElsewhere`` where a row says otherwise than the document, or the document is to go."""
+    if type_name not in directory.TYPES or not (entry_id := _uuid(fhir_id)):
+        return
+    for one in directory.entries([entry_id]):
+        if one.type == type_name and (
+            body is None or any(body.get(name) != one.elements[name] for name in one.elements)
+        ):
+            raise KeptElsewhere
+
+
 def _patients_kept(fhir_ids: Sequence[str]) -> list[Stored]:
     query = select(*COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id.in_(fhir_ids))
     return [Stored._make(row) for row in db.session.execute(query)]
@@ -327,7 +381,8 @@ def catch_up() -> int:
             _follow(some)
             db.session.commit()
             count += len(some)
-        db.session.rollback()
+        count += _follow_directory([*directory.entries()])
+        db.session.commit()
     enter(None)
     return count
 
@@ -340,6 +395,7 @@ def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | N
     _ensure_version(before, expected_version)
     if before.deleted:
         return before
+    _ensure_rows_kept(type_name, fhir_id, None)
     _ensure_writable(actor, {str(before.patient_id)} if before.patient_id else set())
     stored = before._replace(version=before.version + 1, updated_at=clock.now(), deleted=True, body=None)
     db.session.execute(KEEP, {"new_id": new_id(), "id": before.id})
@@ -425,7 +481,7 @@ def _patients_in(body: Json, entries: Sequence[Entry]) -> list[str] | None:
 def _sight(body: Json, named: Sequence[str] | None, known: set[str]) -> Sight:
     """Whose a resource is that speaks of these patients, of whom some are known here."""
     if named is None:
-        return Sight(None, True, False)
+        return OPEN
     patient_id = next((UUID(one) for one in named if one in known), None)
     return Sight(patient_id, False, is_sensitive(body))
 
