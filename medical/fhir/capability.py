@@ -58,7 +58,7 @@ INTERACTIONS = (
     "create",
     "search-type",
 )
-OPERATIONS = {patients.TYPE: ("everything",)}
+OPERATIONS = {patients.TYPE: ("everything", "match", "summary")}
 """What is done with resources of a type besides `$validate`, by HL7's names."""
 DEFINITION = "http://hl7.org/fhir/OperationDefinition"
 

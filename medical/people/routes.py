@@ -7,7 +7,7 @@ from flask import Blueprint
 from medical.audit.events import Action
 from medical.identity.errors import RegistrationClosed
 from medical.identity.permissions import Permission as Account
-from medical.people import service
+from medical.people import duplicates, service
 from medical.people.errors import (
     ClinicianExists,
     ContactFieldsOnly,
@@ -22,6 +22,8 @@ from medical.people.schemas import (
     ClinicianQuery,
     CreateClinician,
     CreateLocation,
+    DuplicateOut,
+    DuplicatesOut,
     LocationOut,
     MeOut,
     PatientOut,
@@ -38,6 +40,7 @@ from medical.platform.errors import NotFound
 from medical.platform.http import endpoint
 from medical.platform.paging import Page, PageQuery, page_of, read_cursor
 
+MOST_DUPLICATES = 10
 me = Blueprint("me", __name__, url_prefix="/api/v1")
 patients = Blueprint("patients", __name__, url_prefix="/api/v1/patients")
 clinicians = Blueprint("clinicians", __name__, url_prefix="/api/v1/clinicians")
@@ -130,6 +133,22 @@ def search_patients(query: PatientQuery) -> Page[PatientOut]:
 def get_patient(patient_id: UUID) -> PatientOut:
     """Read a patient."""
     return PatientOut.of(service.get_visible_patient(current_actor(), patient_id, identifiers=True))
+
+
+@endpoint(
+    patients.get("/<uuid:patient_id>/duplicates"),
+    permission=Permission.PATIENT_SEARCH,
+    returns=(200, DuplicatesOut),
+    audit=Action.PATIENT_SEARCHED,
+)
+def list_duplicates(patient_id: UUID) -> DuplicatesOut:
+    """List who may be the same person as a patient: at most ten, of those whose records the caller sees."""
+    found = duplicates.duplicates_of(current_actor(), patient_id, MOST_DUPLICATES)
+    items = [
+        DuplicateOut(patient=PatientOut.of(one.patient), score=one.score, reasons=one.reasons)  # type: ignore[arg-type]  # words of ours
+        for one in found
+    ]
+    return DuplicatesOut(items=items)
 
 
 @endpoint(

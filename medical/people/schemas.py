@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -189,6 +189,20 @@ class PatientOut(Output, frozen=True, kw_only=True):
             seen=True,
             version=patient.version,
         )
+
+
+class DuplicateOut(Output, frozen=True, kw_only=True):
+    """Somebody who may be the same person: `score` is from 0 to 1, and `reasons` say what agrees."""
+
+    patient: PatientOut
+    score: float
+    reasons: list[Literal["identifier", "name", "birth_date", "sex", "phone", "email"]]
+
+
+class DuplicatesOut(Output, frozen=True, kw_only=True):
+    """Who may be the same person, the likeliest first."""
+
+    items: list[DuplicateOut]
 
 
 class CreateClinician(Input, frozen=True, kw_only=True):

@@ -55,6 +55,11 @@ def is_complete(document: Json) -> bool:
     return said["birth_date"] is not None and bool(said["family_name"] or said["given_name"])
 
 
+def person_of(document: Json) -> dict[str, Any]:
+    """What of a Patient says who they are, as the desk names it."""
+    return {name: value for name, value in _said(document).items() if name != "address"}
+
+
 def register(actor: Actor, documents: Sequence[Json]) -> None:
     """New rows for Patients who are complete, with the versions that they have as documents.
 

@@ -289,6 +289,10 @@ def parameters(**given: str) -> dict[str, Any]:
     }
 
 
+WHO = {
+    "resourceType": "Parameters",
+    "parameter": [{"name": "resource", "resource": {"resourceType": "Patient", "name": [{"family": "Doe"}]}}],
+}
 CALLED_OFF = Patch([{"op": "replace", "path": "/status", "value": "cancelled"}])
 AMENDED = Patch([{"op": "replace", "path": "/status", "value": "amended"}])
 PERSON = {"given_name": "Pat", "family_name": "Doe", "birth_date": "1980-05-17"}
@@ -422,6 +426,8 @@ TABLE = [
         plain("/patients")),
     Row("GET /api/v1/patients/{patient_id}",                 "200 200 200 200 200 403 200 401",
         lambda w: (f"/patients/{w.patient['id']}", None)),
+    Row("GET /api/v1/patients/{patient_id}/duplicates",      "200 200 200 200 403 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/duplicates", None)),
     Row("PATCH /api/v1/patients/{patient_id}",               "200 200 200 200 200 403 200 401",
         lambda w: (f"/patients/{w.patient['id']}", {"phone": "+49 30 901820"})),
 
@@ -618,6 +624,10 @@ TABLE = [
         plain("/fhir/R4/Observation/_history")),
     Row("GET /fhir/R4/Patient/{fhir_id}/$everything",        "403 200 200 403 200 403 200 401",
         lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/$everything", None)),
+    Row("GET /fhir/R4/Patient/{fhir_id}/$summary",           "403 200 200 403 200 403 200 401",
+        lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/$summary", None)),
+    Row("POST /fhir/R4/Patient/$match",                      "403 200 200 403 200 403 200 401",
+        lambda _: ("/fhir/R4/Patient/$match", WHO)),
     Row("GET /fhir/R4/{owner_type}/{owner_id}/{type_name}",  "403 200 200 403 200 403 200 401",
         lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/Observation", None)),
     Row("POST /fhir/R4/{owner_type}/{owner_id}/{type_name}/_search", "403 200 200 403 200 403 200 401",
