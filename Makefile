@@ -12,7 +12,7 @@ RUNTIME := .venv/.runtime-installed
 DEV     := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv run test mutants bench lint check format lock clean
+.PHONY: help .venv run test test-clients mutants bench lint check format lock clean
 
 help:
 	@echo 'Run it'
@@ -21,6 +21,7 @@ help:
 	@echo
 	@echo 'Work on it'
 	@echo '  make test     all tests                                       [ARGS="-k book -x"]'
+	@echo '  make test-clients  FHIR clients that others wrote, against a running server (needs Node 20)'
 	@echo '  make mutants  take each wall down and see which test misses it  [ARGS=policy]'
 	@echo '  make bench    how quick it is, through the real server        [ARGS="--clinicians 1000 --past 280000"]'
 	@echo '  make lint     format, lint, types, import contracts'
@@ -31,6 +32,12 @@ help:
 
 run: $(RUNTIME)
 	@exec .venv/bin/medical run --demo --port "$(PORT)" --data "$(DATA)"
+
+test-clients: $(DEV)
+	@test -e .venv-clients || $(PYTHON) -m venv .venv-clients
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-clients/bin/python -m pip install -qq -r tests/clients/requirements.txt
+	@npm install --prefix tests/clients --no-package-lock --no-audit --no-fund --silent
+	@PYTHONPATH=. $(PY) tests/clients/run.py .venv-clients/bin/python
 
 mutants: $(DEV)
 	@$(PY) tools/mutants.py $(ARGS)
@@ -55,7 +62,7 @@ format: $(DEV)
 	@$(PY) -m ruff format .
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis dist
+	rm -rf .venv .venv-clients tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis dist
 	find medical migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installing
