@@ -56,6 +56,7 @@ def take_in(
     """
     with _ready(data):
         refused = _import(files, organization, jobs or os.cpu_count() or 1, again)
+        _analyze(Settings.load())
     if refused:
         sys.exit(1)
 
@@ -156,6 +157,16 @@ def _import(files: Sequence[Path], organization: str | None, jobs: int, again: b
         refused=refused,
     )
     return refused
+
+
+def _analyze(settings: Settings) -> None:
+    """Let PostgreSQL count what there is now: its plans of before would be slow until it does so by itself."""
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(settings.owner_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ANALYZE patient, resource, resource_value"))
+    engine.dispose()
 
 
 def _size(files: Sequence[Path]) -> int:

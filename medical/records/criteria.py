@@ -27,6 +27,8 @@ MODIFIERS = {
 DEEPEST_CHAIN = 4
 MOST_VALUES = 100
 """So many values one parameter may have, separated by commas."""
+VALUES = [resource_value.alias(f"value_{depth}") for depth in range(DEEPEST_CHAIN + 2)]
+"""The values of resources, by how deep in a chain they are looked at: making these takes a third of a search."""
 Condition = ColumnElement[bool]
 
 
@@ -75,11 +77,11 @@ class Searcher:
         if asked.name == "_lastUpdated":
             return or_(*(_updated(one) for one in asked.values))
         if asked.modifier == "missing":
-            return _missing(type_name, parameter, asked)
+            return _missing(type_name, parameter, asked, depth)
         maker = MAKERS.get(parameter.kind)
         if maker is None:
             raise UnknownParameter(f"`{asked.name}` is not searched for here.")
-        value = resource_value.alias()
+        value = VALUES[depth]
         found = _has_value(
             type_name, parameter, value, or_(*(maker(value, one, asked, parameter) for one in asked.values))
         )
@@ -87,11 +89,11 @@ class Searcher:
 
     def _reference(self, type_name: str, parameter: Parameter, asked: Asked, depth: int) -> Condition:
         if asked.modifier == "missing":
-            return _missing(type_name, parameter, asked)
+            return _missing(type_name, parameter, asked, depth)
         if asked.modifier and asked.modifier not in resource_types():
             raise UnknownParameter(f"`{asked.name}:{asked.modifier}` cannot be asked for.")
         types = [asked.modifier] if asked.modifier else list(parameter.targets)
-        value = resource_value.alias()
+        value = VALUES[depth]
         if asked.chain is None:
             wanted = [_target(value, one, types) for one in asked.values]
             return _has_value(type_name, parameter, value, or_(*wanted))
@@ -120,7 +122,7 @@ class Searcher:
         condition = self.condition(other, rest, text, depth + 1)
         if parameter is None or parameter.kind != "reference" or condition is None:
             raise UnknownParameter(f"`{key[:80]}` cannot be asked for.")
-        value = resource_value.alias()
+        value = VALUES[depth]
         fits = self.ids_of(other, [condition])
         return exists().where(
             value.c.organization_id == scope_organization(),
@@ -134,7 +136,7 @@ class Searcher:
 
 def in_compartment(type_name: str, compartment: str, fhir_id: str) -> Condition:
     """That a resource of a type is in a compartment. Source: https://hl7.org/fhir/R4/compartmentdefinition.html."""
-    value = resource_value.alias()
+    value = VALUES[0]
     return exists().where(
         value.c.organization_id == scope_organization(),
         value.c.resource_id == Resource.id,
@@ -176,10 +178,10 @@ def _has_value(type_name: str, parameter: Parameter, value: FromClause, conditio
     )
 
 
-def _missing(type_name: str, parameter: Parameter, asked: Asked) -> Condition:
+def _missing(type_name: str, parameter: Parameter, asked: Asked, depth: int) -> Condition:
     if asked.values not in (["true"], ["false"]):
         raise UnknownParameter("`:missing` takes true or false.")
-    value = resource_value.alias()
+    value = VALUES[depth]
     has = _has_value(type_name, parameter, value, value.c.id.is_not(None))
     return not_(has) if asked.values == ["true"] else has
 

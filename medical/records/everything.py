@@ -11,8 +11,8 @@ from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.records import patients, service
-from medical.records.criteria import Condition, Searcher
-from medical.records.models import Resource, resource_value
+from medical.records.criteria import VALUES, Condition, Searcher
+from medical.records.models import Resource
 from medical.records.service import COLUMNS, Stored
 
 CARE_DATES = (
@@ -71,7 +71,7 @@ def everything(actor: Actor, patient_id: str, wanted: Wanted) -> Everything:
 
 def _cared_between(start: datetime | None, end: datetime | None) -> Condition:
     """That a resource says nothing of when care was given, or that it was then."""
-    value = resource_value.alias()
+    value = VALUES[0]
     dated = and_(
         value.c.resource_id == Resource.id,
         value.c.organization_id == scope_organization(),
@@ -88,7 +88,7 @@ def _cared_between(start: datetime | None, end: datetime | None) -> Condition:
 
 def _spoken_of(searcher: Searcher, found: list[Stored]) -> list[Stored]:
     """What these refer to and is of no patient."""
-    value = resource_value.alias()
+    value = VALUES[0]
     named = select(value.c.target_type, value.c.target_id).where(
         value.c.organization_id == scope_organization(),
         value.c.resource_id.in_([one.id for one in found]),

@@ -45,7 +45,7 @@ ADOPT = text(
       AND r.id = v.resource_id AND r.patient_id IS NULL AND NOT r.open
     """
 )
-EACH = text("SELECT id FROM upkeep ORDER BY id")
+EACH = text("SELECT id FROM upkeep WHERE CAST(:only AS uuid[]) IS NULL OR id = ANY(:only) ORDER BY id")
 AT_ONCE = 200
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
-from medical.records.criteria import Condition, Searcher, in_compartment
+from medical.records.criteria import VALUES, Condition, Searcher, in_compartment
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
 from medical.records.indexing import parameters_of
@@ -24,6 +24,7 @@ MOST_INCLUDED = 1000
 DEEPEST_INCLUDE = 4
 SORTED_BY = {"date": "since", "string": "text", "token": "code", "number": "low", "quantity": "low", "uri": "text"}
 """The column by which each kind of parameter is sorted."""
+SORTED = resource_value.alias("sorted")
 Key = list[str | None]
 
 
@@ -129,7 +130,7 @@ def _orders(question: Question) -> Iterable[Order]:
 
 def _least(type_name: str, parameter: str, column: str, last: str) -> ColumnElement[Any]:
     """The least value of a parameter as text that sorts as the values do; ``last`` for those that have none."""
-    value = resource_value.alias()
+    value = SORTED
     chosen = value.c[column]
     text = func.to_char(chosen, "YYYYMMDDHH24MISSUS") if column == "since" else chosen
     if column == "low":
@@ -203,7 +204,7 @@ def _referred(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]
     ids = [one.id for one in around if one.type == type_name]
     if not ids:
         return []
-    value = resource_value.alias()
+    value = VALUES[0]
     wanted = select(value.c.target_type, value.c.target_id).where(
         value.c.organization_id == scope_organization(), value.c.resource_id.in_(ids), value.c.target_id.is_not(None)
     )
@@ -215,7 +216,7 @@ def _referred(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]
 def _referring(searcher: Searcher, around: Sequence[Stored], asked: Sequence[str]) -> Sequence[Stored]:
     type_name, name, target = _rule(asked)
     named = [(one.type, one.fhir_id) for one in around if target in (None, one.type)]
-    value = resource_value.alias()
+    value = VALUES[0]
     refers = select(value.c.resource_id).where(
         value.c.organization_id == scope_organization(),
         value.c.type == type_name,

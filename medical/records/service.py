@@ -1,6 +1,6 @@
 """What is done with records: written, read, changed and hidden; every version is kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -369,13 +369,13 @@ def _patients_kept(fhir_ids: Sequence[str]) -> list[Stored]:
     return [Stored._make(row) for row in db.session.execute(query)]
 
 
-def catch_up() -> int:
-    """Write the resources of patients whose rows were made or changed by other ways; how many, in all organisations.
+def catch_up(only: Collection[UUID] | None = None) -> int:
+    """Write the resources whose rows were made or changed by other ways; how many, in all organisations or ``only`` some.
 
     Rows that somebody changes meanwhile are left to them.
     """
     count = 0
-    for organization_id in db.session.scalars(patients.EACH).all():
+    for organization_id in db.session.scalars(patients.EACH, {"only": None if only is None else [*only]}).all():
         enter(Scope(organization_id))
         while some := patients.missed():
             _follow(some)

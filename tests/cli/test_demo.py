@@ -31,7 +31,7 @@ from medical.scheduling.models import Allocation, Appointment, AppointmentEvent,
 from tests.clinic import Caller, Statements
 from tests.conftest import SECRET
 
-LIMIT_STATEMENTS = 45
+LIMIT_STATEMENTS = 55
 
 MakeApp = Callable[[], Flask]
 

@@ -180,10 +180,9 @@ class TestKindsOfTokens:
         for rule, method, declaration in declared_routes(app):
             if declaration.permission is None:
                 continue
-            parts = dict.fromkeys(rule.arguments, NOBODY)
-            path = rule.build(
-                parts | {"type_name": "Observation"} if "type_name" in parts else parts, append_unknown=False
-            )
+            types = {"type_name": "Observation", "owner_type": "Patient"}
+            parts = {name: types.get(name, NOBODY) for name in rule.arguments}
+            path = rule.build(parts, append_unknown=False)
             assert path
             for kind, token in kinds.items():
                 headers = {"Authorization": f"Bearer {token}"}

@@ -33,8 +33,8 @@ class TestFromTheDesk:
 
     def test_what_came_by_other_ways_is_caught_up_with_once(self, clinic: Clinic, fhir: Fhir) -> None:
         with clinic.app.app_context():
-            service.catch_up()
-            assert service.catch_up() == 0
+            service.catch_up([clinic.organization_id])
+            assert service.catch_up([clinic.organization_id]) == 0
             with scoped(Scope(clinic.organization_id)):
                 db.session.rollback()
             enter(None)

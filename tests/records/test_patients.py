@@ -85,8 +85,8 @@ class TestFromTheDesk:
             )
             db.session.commit()
         with clinic.app.app_context():
-            assert service.catch_up() >= 1
-            assert service.catch_up() == 0
+            assert service.catch_up([clinic.organization_id]) >= 1
+            assert service.catch_up([clinic.organization_id]) == 0
         assert fhir.get(f"Patient/{made['id']}").get_json()["name"][0]["family"] == "Behind"
 
 

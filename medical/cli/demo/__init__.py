@@ -13,7 +13,7 @@ from medical.platform.db import db, enter
 from medical.platform.logging import get_logger
 from medical.platform.refusal import Refused
 
-PATIENTLY = text("SET LOCAL lock_timeout = 0")
+PATIENTLY = text("SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout']) AS name")
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('demo clinic', 0))")
 
 log = get_logger(__name__)
