@@ -370,7 +370,7 @@ def _patients_kept(fhir_ids: Sequence[str]) -> list[Stored]:
 
 
 def catch_up(only: Collection[UUID] | None = None) -> int:
-    """Write the resources whose rows were made or changed by other ways; how many, in all organisations or ``only`` some.
+    """Write the resources whose rows came or changed by other ways; how many, in all organisations or ``only`` some.
 
     Rows that somebody changes meanwhile are left to them.
     """
