@@ -37,6 +37,7 @@ from medical.people import routes as people
 from medical.people import service as people_verbs
 from medical.platform import db, driver, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.records import routes as clinical
 from medical.records import service as records
 from medical.scheduling import feed_routes as feeds
 from medical.scheduling import hold_routes as holds
@@ -82,6 +83,7 @@ BLUEPRINTS = (
     series.bp,
     feeds.bp,
     feeds.calendars,
+    clinical.bp,
     fhir.bp,
     fhir_search.bp,
     fhir_appointments.bp,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medical.platform.errors import AppError
+from medical.platform.errors import AppError, Conflict
 from medical.records.validation import Issue
 
 
@@ -78,6 +78,27 @@ class KeptElsewhere(AppError):
 
     status, code, title = 422, "kept_elsewhere", "Kept elsewhere"
     detail = "Names, status, specialty, place and time zone of who works here are changed by the JSON API."
+
+
+class NoteSigned(Conflict):
+    """A note that is signed is amended, not signed again."""
+
+    code, title = "note_signed", "Signed already"
+    detail = "This note is signed; it can be amended."
+
+
+class NoteNotSigned(Conflict):
+    """Only the last signed state of a note is amended."""
+
+    code, title = "note_not_signed", "Not to be amended"
+    detail = "This note is a draft, or another has taken its place already."
+
+
+class NotYourNote(Conflict):
+    """Only who wrote a note signs it."""
+
+    code, title = "not_your_note", "Not your note"
+    detail = "Only the author of a note signs it."
 
 
 class NotAcceptable(AppError):

@@ -55,15 +55,23 @@ def steps_of(expression: str) -> tuple[Step, ...]:
     return tuple(steps[1:] if begins_with_type else steps)
 
 
+@cache
+def paths_of(expression: str) -> tuple[tuple[bool, tuple[Step, ...]], ...]:
+    """The paths of an expression: of each, whether it begins at the resource itself, and its steps."""
+    return tuple((path.startswith(ROOT), steps_of(path.removeprefix(ROOT))) for path in expression.split(" | "))
+
+
 def follow(origin: Found, expression: str, root: Found) -> list[Found]:
     """All values that an expression, one path or several, finds from a value within the resource ``root``."""
     if expression == DECEASED:
         return [Found(_is_deceased(origin.value), "boolean", None)]
     found = []
-    for path in expression.split(" | "):
-        some = [root if path.startswith(ROOT) else origin]
-        for step in steps_of(path.removeprefix(ROOT)):
+    for from_root, steps in paths_of(expression):
+        some = [root if from_root else origin]
+        for step in steps:
             some = [one for each in some for one in _taken(each, step)]
+            if not some:
+                break
             if step.first:
                 some = some[:1]
         found += some

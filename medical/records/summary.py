@@ -44,7 +44,8 @@ def _codes(resource: Json, element: str) -> set[str]:
     return {str(coding.get("code")) for one in concepts for coding in one.get("coding", ())}
 
 
-def _is_now(resource: Json) -> bool:
+def is_now(resource: Json) -> bool:
+    """Whether a problem or an allergy is there now, by its clinical status; one that has none is."""
     return not (codes := _codes(resource, "clinicalStatus")) or bool(codes & NOW)
 
 
@@ -61,7 +62,7 @@ def _observed(category: str) -> Callable[[Json], bool]:
 
 
 SECTIONS = (
-    Section("Problems", "11450-4", True, lambda one: one["resourceType"] == "Condition" and _is_now(one)),
+    Section("Problems", "11450-4", True, lambda one: one["resourceType"] == "Condition" and is_now(one)),
     Section("Allergies and intolerances", "48765-2", True, _of("AllergyIntolerance")),
     Section(
         "Medications",
@@ -69,11 +70,11 @@ SECTIONS = (
         True,
         lambda one: one["resourceType"] in ("MedicationRequest", "MedicationStatement") and one["status"] == "active",
     ),
-    Section("Immunizations", "11369-6", False, lambda one: one["resourceType"] == "Immunization" and _is_done(one)),
+    Section("Immunizations", "11369-6", False, lambda one: one["resourceType"] == "Immunization" and is_done(one)),
     Section("Results", "30954-2", False, _observed("laboratory")),
     Section("Vital signs", "8716-3", False, _observed("vital-signs")),
-    Section("Procedures", "47519-4", False, lambda one: one["resourceType"] == "Procedure" and _is_done(one)),
-    Section("Past problems", "11348-0", False, lambda one: one["resourceType"] == "Condition" and not _is_now(one)),
+    Section("Procedures", "47519-4", False, lambda one: one["resourceType"] == "Procedure" and is_done(one)),
+    Section("Past problems", "11348-0", False, lambda one: one["resourceType"] == "Condition" and not is_now(one)),
 )
 TYPES = (
     "AllergyIntolerance", "Condition", "Immunization", "MedicationRequest", "MedicationStatement", "Observation",
@@ -81,7 +82,8 @@ TYPES = (
 )  # fmt: skip
 
 
-def _is_done(resource: Json) -> bool:
+def is_done(resource: Json) -> bool:
+    """Whether it was carried out."""
     return resource.get("status") == "completed"
 
 
@@ -122,12 +124,13 @@ def _in_error(document: Json) -> bool:
 def _one_of_each(held: list[tuple[Stored, Json]]) -> list[tuple[Stored, Json]]:
     """The latest of those with the same code, by when care was given."""
     latest: dict[str, tuple[Stored, Json]] = {}
-    for one, document in sorted(held, key=lambda each: _when(each[1]), reverse=True):
-        latest.setdefault(f"{one.type} {_name(document)}", (one, document))
+    for one, document in sorted(held, key=lambda each: when_of(each[1]), reverse=True):
+        latest.setdefault(f"{one.type} {name_of(document)}", (one, document))
     return [*latest.values()][:MOST_IN_SECTION]
 
 
-def _when(document: Json) -> str:
+def when_of(document: Json) -> str:
+    """When care was given, as it was written; empty where nothing is said."""
     for name in DATES:
         value = document.get(name)
         if value:
@@ -135,11 +138,12 @@ def _when(document: Json) -> str:
     return ""
 
 
-def _name(document: Json) -> str:
+def name_of(document: Json) -> str:
     """What it is about, as people read it."""
-    for element in ("code", "vaccineCode", "medicationCodeableConcept"):
+    for element in ("code", "vaccineCode", "medicationCodeableConcept", "type", "category"):
         concept = document.get(element)
-        if concept:
+        concept = concept[0] if isinstance(concept, list) and concept else concept
+        if isinstance(concept, dict):
             coding = concept.get("coding", [{}])[0]
             return str(concept.get("text") or coding.get("display") or coding.get("code"))
     return str(document["resourceType"])
@@ -162,7 +166,7 @@ def _section(section: Section, held: list[tuple[Stored, Json]]) -> Json:
 def _line(document: Json) -> str:
     quantity = document.get("valueQuantity", {})
     value = f"{quantity.get('value', '')} {quantity.get('unit', '')}".strip()
-    return ", ".join(one for one in (_name(document), value, _when(document)[:10]) if one)
+    return ", ".join(one for one in (name_of(document), value, when_of(document)[:10]) if one)
 
 
 def _composition(patient: Stored, author: Sequence[Stored], sections: list[Json]) -> Json:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 
 from medical.app import create_app
 from medical.audit.models import AuditEvent
-from medical.cli.demo import clinic, diary, ensure_absent, seed_if_empty
+from medical.cli.demo import clinic, diary, ensure_absent, records, seed_if_empty
 from medical.config import Mode
 from medical.identity import keys, service
 from medical.identity.models import Organization, RoleGrant, User
@@ -26,6 +26,7 @@ from medical.platform.ids import new_id
 from medical.platform.refusal import Refused
 from medical.platform.zones import known_zones
 from medical.records.models import Resource
+from medical.records.validation import validate
 from medical.scheduling import policy, slots
 from medical.scheduling.models import Allocation, Appointment, AppointmentEvent, AppointmentType, Availability, Status
 from tests.clinic import Caller, Statements
@@ -138,6 +139,10 @@ class TestWhatIsThere:
         assert len({one.patient_id for one in kept if one.type == "Encounter"}) == 25
         assert {one.type for one in kept if one.open} == {"Organization", "Practitioner"}
         assert not [one for one in kept if one.patient_id is None and not one.open]
+
+    def test_its_records_are_valid(self) -> None:
+        """Each start takes them as they are."""
+        assert not [problem for one in records.shipped() for problem in validate(one)]
 
     def test_the_dead_have_no_appointments(self) -> None:
         died = {(one["given_name"], one["family_name"]) for one in clinic.known_patients() if "deceased" in one}

@@ -163,6 +163,16 @@ class World:
         made: dict[str, Any] = self.clinic.admin.post("/calendar-feeds", {"patient_id": self.patient["id"]}).get_json()
         return made
 
+    def note(self, *, signed: bool = False, patient: dict[str, Any] | None = None) -> str:
+        """The id of a new note that a program wrote about the patient."""
+        path = f"/patients/{(patient or self.patient)['id']}/notes"
+        program = self.clinic.program(client=self.program)
+        made = program.post(path, {"title": "Visit", "text": "cough"})
+        assert made.status_code == 201, made.text
+        if signed:
+            assert program.post(f"{path}/{made.get_json()['id']}/sign").status_code == 200
+        return str(made.get_json()["id"])
+
     def resource(self, patient: dict[str, Any] | None = None) -> str:
         """The id of a new resource: an observation of the patient's."""
         of = (patient or self.patient)["id"]
@@ -569,6 +579,23 @@ TABLE = [
         lambda w: (f"/calendar-feeds/{w.feed()['id']}", None)),
     Row("GET /api/v1/calendars/{secret}.ics",                "200 200 200 200 200 200 200 200",
         lambda w: ("/calendars/" + w.feed()["url"].rpartition("/")[2], None)),
+
+    Row("POST /api/v1/patients/{patient_id}/vitals",         "403 201 201 403 403 403 201 401",
+        lambda w: (f"/patients/{w.patient['id']}/vitals", {"readings": [{"kind": "heart_rate", "value": 70}]})),
+    Row("POST /api/v1/patients/{patient_id}/notes",          "403 201 201 403 403 403 201 401",
+        lambda w: (f"/patients/{w.patient['id']}/notes", {"title": "Visit", "text": "cough"})),
+    Row("GET /api/v1/patients/{patient_id}/notes/{note_id}", "403 200 200 403 200 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/notes/{w.note()}", None)),
+    Row("POST /api/v1/patients/{patient_id}/notes/{note_id}/sign", "403 409 409 403 403 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/notes/{w.note()}/sign", None)),
+    Row("POST /api/v1/patients/{patient_id}/notes/{note_id}/amend", "403 201 201 403 403 403 201 401",
+        lambda w: (f"/patients/{w.patient['id']}/notes/{w.note(signed=True)}/amend", {"text": "flu", "reason": "x"})),
+    Row("GET /api/v1/patients/{patient_id}/timeline",        "403 200 200 403 200 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/timeline", None)),
+    Row("GET /api/v1/patients/{patient_id}/{kind}",          "403 200 200 403 200 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/problems", None)),
+    Row("POST /api/v1/patients/{patient_id}/reconciliation", "403 200 200 403 403 403 200 401",
+        lambda w: (f"/patients/{w.patient['id']}/reconciliation", {"allergies": [{"name": "latex"}]})),
 
     Row("GET /fhir/R4/metadata",                             "200 200 200 200 200 200 200 200",
         plain("/fhir/R4/metadata")),

@@ -46,7 +46,7 @@ def declared(app: Flask) -> dict[str, Declaration]:
 def path_of(route: str) -> str:
     """The path of a route, with ids of nobody."""
     path = route.split()[1].replace("{name}", "start.js").replace("{type_name}", "Observation")
-    path = path.replace("{owner_type}", "Patient")
+    path = path.replace("{owner_type}", "Patient").replace("{kind}", "problems")
     while "{" in path:
         path = path.partition("{")[0] + str(uuid4()) + path.partition("}")[2]
     return path

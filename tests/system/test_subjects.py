@@ -77,6 +77,10 @@ class Circle:
         """A patient."""
         return {"patient_id": self.patients[role][subject]["id"]}
 
+    def patient_list(self, role: Role, subject: int) -> dict[str, str]:
+        """A list of the patient's record."""
+        return self.patient(role, subject) | {"kind": "problems"}
+
     def relationship(self, role: Role, subject: int) -> dict[str, str]:
         """A relationship of the patient with somebody."""
         parts = self.patient(role, subject)
@@ -277,6 +281,18 @@ class Circle:
             return path | {"fhir_id": self._new(subject, World.resource)}
         return path | {"fhir_id": self.world.resource(patient)}
 
+    def note(self, role: Role, subject: int, *, signed: bool = False) -> dict[str, str]:
+        """A note about the patient that a program wrote."""
+        if subject == ABSENT:
+            return {"patient_id": str(uuid4()), "note_id": str(uuid4())}
+        world = self.elsewhere if subject == FOREIGN else self.world
+        patient = world.patient if subject == FOREIGN else self.patients[role][subject]
+        return {"patient_id": patient["id"], "note_id": world.note(signed=signed, patient=patient)}
+
+    def signed_note(self, role: Role, subject: int) -> dict[str, str]:
+        """The same, signed."""
+        return self.note(role, subject, signed=True)
+
     def slot(self, role: Role, subject: int) -> dict[str, str]:
         """A free time of the organisation's."""
         if subject == ABSENT:
@@ -385,6 +401,22 @@ THINGS = [
           {"admin clinician nurse receptionist patient service": "200 200 200"}),
     Thing("GET /api/v1/locations/{location_id}", Circle.location,
           {"admin clinician nurse receptionist patient service": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/vitals", Circle.patient,
+          {"clinician nurse": "404 201 404", "service": "201 201 201"}),
+    Thing("POST /api/v1/patients/{patient_id}/notes", Circle.patient,
+          {"clinician nurse": "404 201 404", "service": "201 201 201"}),
+    Thing("GET /api/v1/patients/{patient_id}/notes/{note_id}", Circle.note,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/notes/{note_id}/sign", Circle.note,
+          {"clinician nurse": "404 409 404", "service": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/notes/{note_id}/amend", Circle.signed_note,
+          {"clinician nurse": "404 201 404", "service": "201 201 201"}),
+    Thing("GET /api/v1/patients/{patient_id}/timeline", Circle.patient,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /api/v1/patients/{patient_id}/{kind}", Circle.patient_list,
+          {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/reconciliation", Circle.patient,
+          {"clinician nurse": "404 200 404", "service": "200 200 200"}),
     Thing("GET /api/v1/patients/{patient_id}/duplicates", Circle.patient,
           {"admin receptionist service": "200 200 200", "clinician nurse": "404 200 404"}),
     Thing("GET /api/v1/patients/{patient_id}", Circle.patient,

@@ -14,10 +14,16 @@ from medical.records.service import Draft
 
 def fill(organization_id: UUID, patient_ids: Sequence[UUID]) -> int:
     """Keep the records of these patients, who stand as they do in ``demo_patients.json``; how many there are."""
-    packed = files("medical.cli").joinpath("demo_records.json.gz").read_bytes()
     names = {f"Patient/{number}": f"Patient/{patient_id}" for number, patient_id in enumerate(patient_ids)}
-    drafts = [Draft(_named(one, names), one["id"]) for one in decode(gzip.decompress(packed))]
-    return len(service.create_many(program_of(organization_id), drafts))
+    drafts = [Draft(_named(one, names), one["id"]) for one in shipped()]
+    return len(service.create_many(program_of(organization_id), drafts, shipped=True))
+
+
+def shipped() -> list[dict[str, Any]]:
+    """The resources of the file, in which patients are numbers."""
+    packed = files("medical.cli").joinpath("demo_records.json.gz").read_bytes()
+    kept: list[dict[str, Any]] = decode(gzip.decompress(packed))
+    return kept
 
 
 def _named(value: Any, names: dict[str, str]) -> Any:
