@@ -23,6 +23,12 @@ from medical.platform.postgres import EmbeddedPostgres
 from tests.cli.program import folder
 from tests.clinic import Clinic, Statements
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors: tests that start programs wait for them most of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
 SECRET = "only for tests: 4Zk2vQx8Lr6Wt1Ns9Ub3"
 
 
