@@ -55,7 +55,7 @@ def take_in(
     was refused.
     """
     with _ready(data):
-        refused = _import(files, organization, jobs or os.cpu_count() or 1, again)
+        refused = _import([*dict.fromkeys(files)], organization, jobs or os.cpu_count() or 1, again)
         _analyze(Settings.load())
     if refused:
         sys.exit(1)

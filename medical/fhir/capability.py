@@ -111,18 +111,18 @@ def _of_diary(name: str) -> Json:
 
 
 def _of_type(name: str) -> Json:
-    parameters = sorted(parameters_of(name).values())
+    parameters, deleted = sorted(parameters_of(name).values()), name != patients.TYPE
     references = [f"{name}:{one.name}" for one in parameters if one.kind == "reference"]
     return {
         "type": name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
-        "interaction": [{"code": one} for one in INTERACTIONS],
+        "interaction": [{"code": one} for one in INTERACTIONS if deleted or one != "delete"],
         "versioning": "versioned-update",
         "readHistory": True,
         "updateCreate": name != patients.TYPE,
         "conditionalCreate": True,
         "conditionalUpdate": True,
-        "conditionalDelete": "single",
+        "conditionalDelete": "single" if deleted else "not-supported",
         "searchParam": [
             {"name": one.name, "type": one.kind, "definition": f"http://hl7.org/fhir/SearchParameter/{one.id}"}
             for one in parameters

@@ -67,10 +67,16 @@ def take_in(actor: Actor, path: Path, *, again: bool, tell: Callable[[float], No
     if what.finished_at and not again:
         db.session.rollback()
         return None
-    start = 0 if what.finished_at else what.done
+    if what.finished_at:
+        what.done, what.kept, what.refused, what.finished_at = 0, 0, 0, None
+    start = what.done
+    db.session.commit()
     total = Tally()
     for part in _parts(path, start):
         what = importing.progress(digest, path.name)
+        if what.done != part.start:  # somebody else goes on with it
+            db.session.rollback()
+            break
         tally = _take_in(actor, part)
         total = total.plus(tally)
         if part.kind == "transaction" and tally.refused:

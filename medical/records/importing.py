@@ -7,6 +7,7 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 
 from medical.audit import service as audit
 from medical.audit.events import Action
@@ -53,13 +54,11 @@ class Tally(NamedTuple):
 
 def progress(digest: bytes, name: str) -> RecordImport:
     """How far a file has been taken in, by the SHA-256 of its content; nobody else goes on with it meanwhile."""
+    values = {"id": new_id(), "organization_id": scope_organization(), "digest": digest, "name": name}
+    new = insert(RecordImport).values(values | dict.fromkeys(("done", "kept", "refused"), 0))
+    db.session.execute(new.on_conflict_do_nothing())
     query = select(RecordImport).where(RecordImport.digest == digest).with_for_update()
-    found = db.session.scalars(query).one_or_none()
-    if found is None:
-        found = RecordImport(id=new_id(), digest=digest, name=name, done=0, kept=0, refused=0)
-        db.session.add(found)
-        db.session.flush()
-    return found
+    return db.session.scalars(query.execution_options(populate_existing=True)).one()
 
 
 def note(what: RecordImport, tally: Tally, *, until: int, last: bool) -> None:

@@ -113,6 +113,23 @@ class TestLines:
         assert taken(clinic, path) == Tally(kept=3)
         assert len(fhir.ids("Observation")) == 5
 
+    def test_one_goes_on_with_a_file_at_a_time(
+        self, clinic: Clinic, fhir: Fhir, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who comes second stops where the other has gone on."""
+        monkeypatch.setattr(files, "AT_ONCE", 2)
+        path = written(folder / "a.ndjson", *observations(5))
+        others: list[Tally | None] = []
+
+        def meanwhile(share: float) -> None:
+            if not others:
+                others.append(None)
+                others.append(taken(clinic, path))
+
+        assert taken(clinic, path, tell=meanwhile) == Tally(kept=2)
+        assert others[1] == Tally(kept=3)
+        assert len(fhir.ids("Observation")) == 5
+
     def test_patients_get_ids_of_ours_and_what_comes_before_them_is_theirs(
         self, clinic: Clinic, fhir: Fhir, folder: Path
     ) -> None:

@@ -21,6 +21,16 @@ def test_the_table_of_permissions_is_that_of_the_program(monkeypatch: pytest.Mon
     sys.modules.pop("access_matrix")
 
 
+def test_the_table_of_records_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `tools/records_table.py` prints it."""
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    from records_table import table
+
+    document = (PROJECT / "docs/records.md").read_text()
+    assert document.partition("<!-- table -->\n")[2].partition("\n<!-- /table -->")[0] == table()
+    sys.modules.pop("records_table")
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_every_test_that_keeps_a_promise_is_there(name: str) -> None:
     """Each file, class and function that docs/security.md names."""
