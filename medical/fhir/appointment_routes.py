@@ -35,7 +35,7 @@ from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import conditions, search
 from medical.records.codec import encode
-from medical.records.criteria import span_with_prefix
+from medical.records.criteria import span_asked, span_with_prefix
 from medical.records.errors import InvalidResource, PatchRefused, UnknownParameter, UnreadableResource
 from medical.records.patching import patched
 from medical.records.permissions import Permission as RecordPermission
@@ -229,7 +229,12 @@ def _changed(actor: Actor, appointment_id: UUID, document: Json) -> Appointment:
         raise InvalidResource([Issue("business-rule", "Appointment", diagnostics)])
     others = [*wanted.clinician_ids[1:]]
     clinician_id = next(iter(wanted.clinician_ids), row.clinician_id)
-    moved = wanted.start != row.start_at or clinician_id != row.clinician_id
+    elsewhere = wanted.location_id not in (None, row.location_id)
+    moved = elsewhere or wanted.start != row.start_at or clinician_id != row.clinician_id
+    length = span_asked(document["end"])[0] - wanted.start if "end" in document else row.end_at - row.start_at
+    if length != row.end_at - row.start_at or (wanted.sensitive and not row.sensitive):
+        diagnostics = "lasts as long as it was booked for, and is sensitive from its booking on or not at all"
+        raise InvalidResource([Issue("business-rule", "Appointment", diagnostics)])
     status = document["status"]
     if row.reason_seen and wanted.reason != row.reason:
         ensure_holds(actor, Permission.APPOINTMENT_RESCHEDULE)

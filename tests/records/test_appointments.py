@@ -148,6 +148,13 @@ class TestAppointment:
         assert diary.desk.put(both).status_code == 422
         assert refusal(diary.desk.put(off | {"status": "arrived"})) == (409, "invalid_transition")
 
+    def test_what_cannot_be_changed_is_refused(self, diary: Diary) -> None:
+        made = diary.booked()
+        label = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}
+        for change in ({"end": day_after(3, "10:00")}, {"meta": {"security": [label]}}):
+            assert diary.desk.put(made | change).status_code == 422
+        assert diary.desk.get(f"Appointment/{made['id']}").headers["ETag"] == 'W/"1"'
+
     def test_more_is_said_of_it_in_its_next_version(self, diary: Diary) -> None:
         made = diary.booked()
         said = {"reasonCode": [{"text": "cough"}], "comment": "by phone"}
