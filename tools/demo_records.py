@@ -3,8 +3,8 @@
 ``PYTHONPATH=. python tools/demo_records.py FOLDER > medical/cli/demo_records.json.gz``, where ``FOLDER`` holds the
 gzip-compressed bundles that ``tools/demo_patients.py`` reads. The same bundles give the same file.
 
-Billing, documents and provenance are left out, and of what belongs to a visit all but the last ``VISITS`` of each
-patient.
+Billing, documents and provenance are left out, of what belongs to a visit all but the last ``VISITS`` of each
+patient, and all but the last ``SHOTS`` of their immunizations.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from typing import Any
 from medical.records.codec import decode, encode
 
 Json = dict[str, Any]
-VISITS = 5
+VISITS, SHOTS = 3, 8
 WHOLE = ("AllergyIntolerance", "CarePlan", "Condition", "Goal", "Immunization", "MedicationRequest")
 """Kept whatever visit they belong to."""
 OF_VISITS = ("Encounter", "Observation", "Procedure", "DiagnosticReport", "ImagingStudy")
@@ -79,6 +79,9 @@ def of_one(bundle: Json, patient: Json, number: int, known: dict[str, Json]) -> 
         of = f"Encounter/{made['id']}" if made["resourceType"] == "Encounter" else reference(made.get("encounter"))
         if made["resourceType"] in WHOLE or (made["resourceType"] in OF_VISITS and of in recent):
             chosen.append(made)
+    shots = [one for one in chosen if one["resourceType"] == "Immunization"]
+    earlier = sorted(shots, key=lambda one: str(one["occurrenceDateTime"]))[:-SHOTS]
+    chosen = [one for one in chosen if one not in earlier]
     there = {f"{one['resourceType']}/{one['id']}" for one in chosen}
     mentioned = {text for one in chosen for text in references(one)}
     for one in names.values():

@@ -22,11 +22,12 @@ from medical.identity.permissions import Role
 from tests.clinic import Clinic, day_after
 from tests.conftest import psycopg_url
 
-EXAMPLES = 6
+EXAMPLES = 4
 """Per operation and kind of caller, besides those that cover each limit of the schema."""
 
-BY_A_STRANGER = 8
-"""So many calls of each operation are made without a token too: what they ask for makes no difference to them."""
+BY_A_STRANGER, WITH_ANY_IDS = 8, 20
+"""So many calls of each operation are made without a token too, to whom it makes no difference what they ask for; and
+so many with ids of nothing."""
 
 CONFIG: dict[str, Any] = {
     "generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none", "no-shrink": True},
@@ -202,7 +203,7 @@ def furnished(app: Flask) -> Furnished:
     return Furnished(app)
 
 
-PARTS = 2
+PARTS = 4
 """So many tests share the operations, for as many workers."""
 
 
@@ -248,7 +249,7 @@ def test_everybody_gets_what_the_document_says(
         furnished.name_known_things(case)
         known = (case.path_parameters, case.query, case.body)
         answer = case.call_and_validate(headers=furnished.headers(case))
-        if known != made_up:
+        if known != made_up and count < WITH_ANY_IDS:
             case.path_parameters, case.query, case.body = made_up
             case.call_and_validate(headers=furnished.headers(case))
         succeeded[case.operation.label] = succeeded.get(case.operation.label, False) or answer.status_code < 300
