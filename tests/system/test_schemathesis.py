@@ -3,6 +3,7 @@
 The calls are the same in every run. Some are valid, some wrong on purpose; some name things that exist.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -22,8 +23,10 @@ from medical.identity.permissions import Role
 from tests.clinic import Clinic, day_after
 from tests.conftest import psycopg_url
 
-EXAMPLES = 4
-"""Per operation and kind of caller, besides those that cover each limit of the schema."""
+EXAMPLES = 8
+"""Per operation and kind of caller."""
+LIMITS = "LIMITS" in os.environ
+"""Whether each limit of the schema is tried besides, which takes twice as long: `LIMITS=1 make test`."""
 
 BY_A_STRANGER, WITH_ANY_IDS = 8, 20
 """So many calls of each operation are made without a token too, to whom it makes no difference what they ask for; and
@@ -31,7 +34,7 @@ so many with ids of nothing."""
 
 CONFIG: dict[str, Any] = {
     "generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none", "no-shrink": True},
-    "phases": {"stateful": {"enabled": False}},
+    "phases": {"stateful": {"enabled": False}, "coverage": {"enabled": LIMITS}},
     "warnings": False,
     # A cursor, a zone, a key used before: only the program knows that these are wrong.
     "checks": {"positive_data_acceptance": {"enabled": False}},
