@@ -7,6 +7,8 @@ PostgreSQL per request, and of a read the floors. Prints a Markdown table.
 """
 
 import argparse
+import http.client
+import json
 import os
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 
@@ -131,10 +134,6 @@ def program(port: int) -> str:
     """The access token of a service client."""
     scopes = ["record:read", "record:edit", "patient:read", "patient:create"]
     client = signed_in(port).made("/api/v1/service-clients", {"name": "bench", "scopes": scopes})
-    import http.client
-    import json
-    from urllib.parse import urlencode
-
     shown = {name: client[name] for name in ("client_id", "client_secret")}
     connection = http.client.HTTPConnection("127.0.0.1", port)
     kind = {"Content-Type": "application/x-www-form-urlencoded"}

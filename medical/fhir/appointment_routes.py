@@ -35,7 +35,7 @@ from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import conditions, search
 from medical.records.codec import encode
-from medical.records.criteria import span_asked, span_with_prefix
+from medical.records.criteria import bounds_asked, span_asked
 from medical.records.errors import InvalidResource, PatchRefused, UnknownParameter, UnreadableResource
 from medical.records.patching import patched
 from medical.records.permissions import Permission as RecordPermission
@@ -52,7 +52,7 @@ BOOKING = [*OF_TYPE, *READING, InvalidResource, NotYourDiary, *IN_ORDER]
 CHANGING = [*BOOKING, Stale, InvalidTransition, CutoffPassed, TooEarly, NotToday]
 OF_ACTOR = {"Patient": "patient_id", "Practitioner": "clinician_id", "Location": "location_id"}
 INCLUDED = {"patient": "Patient", "practitioner": "Practitioner", "location": "Location"}
-RESULT = {"_count", "_include", "_format", "_pretty", "_sort", "_total", "_summary", "_cursor"}
+RESULT = {"_count", "_include", "_format", "_pretty", "_cursor"}
 FHIR_STATUSES = {one: [status for status, name in STATUSES.items() if name == one] for one in STATUSES.values()}
 
 
@@ -279,7 +279,7 @@ def _found(query: Query) -> Answer:
     filters, ignored = _filters(query)
     if ignored and "handling=strict" in request.headers.get("Prefer", ""):
         raise UnknownParameter(f"There is no parameter {', '.join(sorted(set(ignored)))[:200]} here.")
-    if size and filters.get("ids") != []:
+    if size and not filters.pop("nothing", False):
         rows = diary.list_appointments(actor, limit=size, after=_after(given.get("_cursor")), **filters)
     else:
         rows = []
@@ -308,17 +308,13 @@ def _filters(query: Query) -> tuple[dict[str, Any], list[str]]:
         if name == "date":
             _narrow(wanted, value)
         elif name == "_id":
-            wanted["ids"] = [*_uuids(value)]
+            _only(wanted, "ids", [*_uuids(value)])
         elif name in INCLUDED or name == "actor":
             kind, fhir_id = _reference(name, value)
-            wanted[OF_ACTOR[kind]] = fhir_id
-            if fhir_id is None:
-                wanted["ids"] = []
+            _only(wanted, OF_ACTOR[kind], fhir_id)
         elif name == "patient.identifier":
             there = conditions.match(current_actor(), "Patient", urlencode({"identifier": value}))
-            wanted["patient_id"] = there.patient_id if there else None
-            if there is None:
-                wanted["ids"] = []
+            _only(wanted, "patient_id", there.patient_id if there else None)
         elif name == "status":
             wanted["status"] = [one for word in value.split(",") for one in FHIR_STATUSES.get(word, [])] or ["none"]
         elif name == "service-type":
@@ -328,22 +324,16 @@ def _filters(query: Query) -> tuple[dict[str, Any], list[str]]:
     return wanted, ignored
 
 
+def _only(wanted: dict[str, Any], name: str, value: Any) -> None:
+    """Let only these be found: nothing, where they are not known here, or something else was asked for as well."""
+    if not value or wanted.get(name) not in (None, value):
+        wanted["nothing"] = True
+    wanted[name] = value
+
+
 def _narrow(wanted: dict[str, Any], value: str) -> None:
     """Let the appointments begin in the span that a date with a prefix means, too."""
-    prefix, since, until = span_with_prefix(value)
-    bounds = {
-        "eq": (since, until),
-        "ap": (since, until),
-        "ge": (since, None),
-        "gt": (until, None),
-        "sa": (until, None),
-        "le": (None, until),
-        "lt": (None, since),
-        "eb": (None, since),
-    }
-    if prefix not in bounds:
-        raise UnknownParameter("`date` is not searched for by `ne`.")
-    start, end = bounds[prefix]
+    start, end = bounds_asked(value)
     wanted["start"] = max(filter(None, (start, wanted["start"])), default=None)
     wanted["until"] = min(filter(None, (end, wanted["until"])), default=None)
 

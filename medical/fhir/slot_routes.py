@@ -21,7 +21,7 @@ from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import search
 from medical.records.codec import encode
-from medical.records.criteria import span_with_prefix
+from medical.records.criteria import bounds_asked
 from medical.records.errors import UnknownParameter
 from medical.scheduling import service as diary
 from medical.scheduling.models import AppointmentType
@@ -33,7 +33,7 @@ USUAL = timedelta(days=14)
 """How far ahead is looked where nothing is said."""
 MOST_KINDS = 10
 """So many kinds of visits are searched at once."""
-RESULT = ("_count", "_format", "_pretty", "_cursor", "_sort", "_include", "_total", "_summary")
+RESULT = ("_count", "_format", "_pretty", "_cursor", "_include")
 
 
 class Search(NamedTuple):
@@ -254,11 +254,7 @@ def _schedules(clinician_ids: set[UUID]) -> Iterator[bytes]:
 
 def _narrowed(start: datetime, until: datetime | None, value: str) -> tuple[datetime, datetime | None]:
     """The span, less what a date with a prefix leaves out."""
-    prefix, since, end = span_with_prefix(value)
-    after = {"eq": since, "ap": since, "ge": since, "gt": end, "sa": end}.get(prefix)
-    before = {"eq": end, "ap": end, "le": end, "lt": since, "eb": since}.get(prefix)
-    if after is None and before is None:
-        raise UnknownParameter("`start` is not searched for by `ne`.")
+    after, before = bounds_asked(value)
     start = max(start, after) if after else start
     return start, min(filter(None, (until, before)), default=None)
 

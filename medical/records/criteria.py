@@ -241,6 +241,24 @@ def span_asked(text: str) -> tuple[datetime, datetime]:
         raise UnknownParameter(f"`{text[:40]}` is no date.") from None
 
 
+def bounds_asked(text: str) -> tuple[datetime | None, datetime | None]:
+    """From when, and before when, something begins that a date with a prefix asks for. Raises ``UnknownParameter``."""
+    prefix, since, until = span_with_prefix(text)
+    bounds = {
+        "eq": (since, until),
+        "ap": (since, until),
+        "ge": (since, None),
+        "gt": (until, None),
+        "sa": (until, None),
+        "le": (None, until),
+        "lt": (None, since),
+        "eb": (None, since),
+    }
+    if prefix not in bounds:
+        raise UnknownParameter("A beginning is not searched for by `ne`.")
+    return bounds[prefix]
+
+
 def span_with_prefix(text: str) -> tuple[str, datetime, datetime]:
     """How a date of a query relates, and the span of time that it means. Raises ``UnknownParameter``."""
     prefix, rest = _prefixed(text)

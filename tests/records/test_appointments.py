@@ -201,6 +201,9 @@ class TestAppointment:
             ("_id=none", False),
             ("patient.identifier=urn:x|7", True),
             ("patient.identifier=urn:x|8", False),
+            ("patient.identifier=urn:x|8&_id={id}", False),
+            ("patient={patient}&actor=Patient/{other}", False),
+            ("patient={patient}&actor=Patient/{patient}", True),
         ],
     )
     def test_is_found(self, clinic: Clinic, query: str, found: bool) -> None:
@@ -231,8 +234,8 @@ class TestAppointment:
 
     def test_strictly_nothing_unknown(self, diary: Diary) -> None:
         assert diary.desk.get("Appointment?shoe-size=44").status_code == 200
-        strict = diary.desk.get("Appointment?shoe-size=44", Prefer="handling=strict")
-        assert refusal(strict) == (400, "unknown_parameter")
+        for path in ("Appointment?shoe-size=44", "Appointment?_sort=-date", "Slot?_sort=-start"):
+            assert refusal(diary.desk.get(path, Prefer="handling=strict")) == (400, "unknown_parameter")
 
 
 FORM = "application/x-www-form-urlencoded"

@@ -1,5 +1,6 @@
 """Resources changed in part and by condition, and the versions that come of it."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -94,8 +95,6 @@ class TestPatch:
         assert clinic.admin.get(f"/patients/{own['id']}").get_json()["family_name"] == "Newman"
 
     def test_in_a_transaction_it_comes_as_a_binary(self, fhir: Fhir) -> None:
-        import base64
-
         kept = fhir.made(pulse(None))
         data = base64.b64encode(encode([replacing("/status", "amended")])).decode()
         binary = {"resourceType": "Binary", "contentType": JSON_PATCH, "data": data}
