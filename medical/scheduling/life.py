@@ -37,6 +37,11 @@ def change(
     """
     appointment = service.get_appointment(actor, appointment_id, lock=True)
     ensure_version(appointment.version, expected_version)
+    return _done(actor, appointment, act, reason)
+
+
+def _done(actor: Actor, appointment: Appointment, act: Act, reason: str | None) -> Appointment:
+    """The appointment, whose row is locked, after the act; time that it gave free is offered to who waits."""
     if freed := apply(actor, appointment, act, reason):
         waitlist.offer_freed(freed, appointment.start_at)
     return appointment
@@ -47,9 +52,10 @@ def become(
 ) -> Appointment:
     """Do with the appointment what leads to this status. Raises ``Forbidden`` and what ``change`` raises."""
     appointment = service.get_appointment(actor, appointment_id, lock=True)
+    ensure_version(appointment.version, expected_version)
     act = policy.act_towards(appointment.status, to)
     authz.ensure_holds(actor, policy.NEEDED[act])
-    return change(actor, appointment_id, expected_version, act, reason)
+    return _done(actor, appointment, act, reason)
 
 
 def apply(actor: Actor, appointment: Appointment, act: Act, reason: str | None = None) -> Sequence[UUID]:
