@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct
@@ -16,7 +16,9 @@ from medical.people.service import get_visible_patient
 from medical.platform.authz import Actor
 from medical.platform.db import db
 
-WEIGHTS = {"name": 0.45, "birth_date": 0.3, "sex": 0.05, "phone": 0.1, "email": 0.1}
+Reason = Literal["identifier", "name", "birth_date", "sex", "phone", "email"]
+"""What can agree."""
+WEIGHTS: dict[Reason, float] = {"name": 0.45, "birth_date": 0.3, "sex": 0.05, "phone": 0.1, "email": 0.1}
 """How much each agreement speaks for one person, of 1; of the name, as much of it as the names are alike."""
 BY_IDENTIFIER = 0.99
 """The least score of who has an identifier in common: systems give each person their own."""
@@ -43,7 +45,7 @@ class Candidate(Struct, frozen=True):
 
     patient: Patient
     score: float
-    reasons: list[str]
+    reasons: list[Reason]
 
     @property
     def grade(self) -> str:
@@ -63,7 +65,7 @@ def duplicates_of(actor: Actor, patient_id: UUID, limit: int) -> list[Candidate]
 def candidates(actor: Actor, person: Person, limit: int) -> list[Candidate]:
     """Patients whom the actor sees who may be this person, the likeliest first; one statement finds them."""
     agreeing = _agreeing(person)
-    name, born, phone, email = (agreeing[one] for one in ("name", "birth_date", "phone", "email"))
+    name, born, phone, email = agreeing["name"], agreeing["birth_date"], agreeing["phone"], agreeing["email"]
     likely = or_(agreeing["identifier"], and_(born, name >= LIKE), and_(or_(phone, email), name >= ALIKE))
     query = queries.visible_patients(actor).where(likely).options(selectinload(Patient.identifiers))
     columns = [column.label(f"same_{reason}") for reason, column in agreeing.items()]
@@ -78,7 +80,7 @@ def _order(candidate: Candidate) -> tuple[float, UUID]:
     return -candidate.score, candidate.patient.id
 
 
-def _agreeing(person: Person) -> dict[str, Any]:
+def _agreeing(person: Person) -> dict[Reason, Any]:
     """What agrees with the person, by reason; of the name, how much."""
     identified = exists().where(
         PatientIdentifier.patient_id == Patient.id,
@@ -96,7 +98,7 @@ def _agreeing(person: Person) -> dict[str, Any]:
     }
 
 
-def _weighed(patient: Patient, agreeing: dict[str, Any]) -> Candidate:
+def _weighed(patient: Patient, agreeing: dict[Reason, Any]) -> Candidate:
     likeness = float(agreeing["name"])
     score = sum(WEIGHTS[one] for one in WEIGHTS if one != "name" and agreeing[one]) + WEIGHTS["name"] * likeness
     if agreeing["identifier"]:

@@ -144,10 +144,7 @@ def get_patient(patient_id: UUID) -> PatientOut:
 def list_duplicates(patient_id: UUID) -> DuplicatesOut:
     """List who may be the same person as a patient: at most ten, of those whose records the caller sees."""
     found = duplicates.duplicates_of(current_actor(), patient_id, MOST_DUPLICATES)
-    items = [
-        DuplicateOut(patient=PatientOut.of(one.patient), score=one.score, reasons=one.reasons)  # type: ignore[arg-type]  # words of ours
-        for one in found
-    ]
+    items = [DuplicateOut(patient=PatientOut.of(one.patient), score=one.score, reasons=one.reasons) for one in found]
     return DuplicatesOut(items=items)
 
 

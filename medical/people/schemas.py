@@ -2,13 +2,14 @@
 
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
 from medical.identity.passwords import NewPassword
+from medical.people.duplicates import Reason
 from medical.people.models import Clinician, Location, Patient
 from medical.people.queries import Card
 from medical.platform import clock
@@ -196,7 +197,7 @@ class DuplicateOut(Output, frozen=True, kw_only=True):
 
     patient: PatientOut
     score: float
-    reasons: list[Literal["identifier", "name", "birth_date", "sex", "phone", "email"]]
+    reasons: list[Reason]
 
 
 class DuplicatesOut(Output, frozen=True, kw_only=True):

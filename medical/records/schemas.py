@@ -11,7 +11,7 @@ from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text
 from medical.records.chart import Entry, Happening, Item, Warned
 from medical.records.notes import Note
-from medical.records.vitals import Kept, Reading
+from medical.records.vitals import Interpretation, Kept, Reading
 
 Kind = Literal[
     "heart_rate",
@@ -52,7 +52,7 @@ class VitalOut(Output, frozen=True, kw_only=True):
     kind: str
     value: float
     unit: str
-    interpretation: Literal["low", "normal", "high"] | None
+    interpretation: Interpretation | None
 
     @classmethod
     def of(cls, one: Kept) -> "VitalOut":
@@ -62,7 +62,7 @@ class VitalOut(Output, frozen=True, kw_only=True):
             kind=one.kind,
             value=float(one.value),
             unit=one.unit,
-            interpretation=one.interpretation,  # type: ignore[arg-type]  # words of ours
+            interpretation=one.interpretation,
         )
 
 

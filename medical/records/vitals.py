@@ -3,10 +3,11 @@
 Codes and units: https://hl7.org/fhir/R4/observation-vitalsigns.html (LOINC, UCUM).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from medical.people import service as people
@@ -22,7 +23,8 @@ CATEGORY = {"system": "http://terminology.hl7.org/CodeSystem/observation-categor
 INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 GROWN_UP = 18
 """Years from which the usual ranges hold."""
-WORDS = {"L": "low", "N": "normal", "H": "high"}
+Interpretation = Literal["low", "normal", "high"]
+WORDS: dict[str, Interpretation] = {"L": "low", "N": "normal", "H": "high"}
 
 
 class Vital(NamedTuple):
@@ -36,7 +38,7 @@ class Vital(NamedTuple):
     """What a living person can have; beyond it somebody mistyped."""
     usual: tuple[Decimal, Decimal] | None = None
     """Of grown-ups at rest."""
-    others: dict[str, tuple[Decimal, Decimal]] = {}  # noqa: RUF012 - never changed
+    others: Mapping[str, tuple[Decimal, Decimal]] = MappingProxyType({})
     """Other units, with what to subtract and what to multiply by then."""
 
 
@@ -79,8 +81,8 @@ class Kept(NamedTuple):
     kind: str
     value: Decimal
     unit: str
-    interpretation: str | None
-    """``low``, ``normal`` or ``high``; None where there is no usual range for this person."""
+    interpretation: Interpretation | None
+    """None where there is no usual range for this person."""
 
 
 def record(actor: Actor, patient_id: UUID, taken_at: datetime, readings: Sequence[Reading]) -> list[Kept]:
