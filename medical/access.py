@@ -13,6 +13,7 @@ from medical.people.permissions import Permission as People
 from medical.platform import authz
 from medical.records.permissions import Permission as Record
 from medical.scheduling.permissions import Permission as Diary
+from medical.smart.permissions import Permission as Smart
 
 EVERYBODY = {Account.SESSION_OWN}
 ORIENTATION = {
@@ -26,6 +27,7 @@ ACCOUNTS = {
     Account.SERVICE_CLIENT_MANAGE,
     Account.SERVICE_CLIENT_READ,
     Account.SESSION_END_ANY,
+    Smart.SMART_APP_MANAGE,
     Account.USER_ASSIGN_ROLE,
     Account.USER_CREATE,
     Account.USER_DEACTIVATE,
@@ -41,6 +43,7 @@ SET_UP = {
     Diary.HOLIDAY_EDIT,
 }
 PATIENTS = {People.PATIENT_CREATE, People.PATIENT_READ, People.PATIENT_SEARCH, People.PATIENT_UPDATE}
+LAUNCHING = {Smart.SMART_APP_LAUNCH, Smart.SMART_APP_READ}
 CARING = {People.BREAK_GLASS_OPEN, People.CARE_READ, People.PROXY_READ}
 GIVING_CARE = {People.CARE_ASSIGN, People.CARE_END, People.CARE_READ}
 PROXIES = {People.PROXY_PROPOSE, People.PROXY_READ, People.PROXY_REVOKE}
@@ -86,6 +89,7 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         VISIT,
         MISSED,
         DECIDING,
+        LAUNCHING,
     ),
     Role.CLINICIAN: frozenset().union(
         EVERYBODY,
@@ -102,6 +106,7 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         VISIT,
         MISSED,
         DECIDING,
+        LAUNCHING,
     ),
     Role.NURSE: frozenset().union(
         EVERYBODY,
@@ -115,9 +120,10 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         VISIT,
         MISSED,
         DECIDING,
+        LAUNCHING,
     ),
     Role.RECEPTIONIST: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, FEEDS, MISSED, DECIDING
+        EVERYBODY, ORIENTATION, PATIENTS, PROXIES, HOURS, BOOKING, FEEDS, MISSED, DECIDING, LAUNCHING
     ),
     Role.PATIENT: frozenset().union(
         EVERYBODY,
@@ -127,6 +133,7 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
         {Record.RECORD_READ},
         BOOKING,
         FEEDS,
+        LAUNCHING,
     ),
     Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW, TRAIL),
     Role.SERVICE: frozenset().union(
@@ -139,8 +146,14 @@ PUBLIC = {
     "auth.login",
     "auth.refresh",
     "me.register",
+    "authorize.ask",
+    "authorize.decide",
+    "authorize.sign_in",
+    "oauth.introspect",
     "oauth.issue_token",
+    "oauth.revoke",
     "oauth.show_metadata",
+    "fhir.show_smart_configuration",
     "well_known.show_keys",
     "calendars.read",
     "fhir.show_capabilities",

@@ -46,6 +46,11 @@ from medical.scheduling import life_routes as decisions
 from medical.scheduling import routes as scheduling
 from medical.scheduling import series_routes as series
 from medical.scheduling import waitlist_routes as waitlist
+from medical.smart import app_routes as smart_apps
+from medical.smart import authorize_routes as authorize
+from medical.smart import pages
+from medical.smart import token_routes as oauth
+from medical.smart.consent import Consent
 
 NO_DATABASE = "postgresql://medical_app@/medical"
 """Where commands that do not serve would look without DATABASE_URL; `medical run` always sets it."""
@@ -56,7 +61,9 @@ BLUEPRINTS = (
     identity.users,
     organization.bp,
     clients.service_clients,
-    clients.oauth,
+    smart_apps.bp,
+    authorize.bp,
+    oauth.oauth,
     identity.well_known,
     people.me,
     people.patients,
@@ -118,6 +125,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     _secure(flask_app, settings)
     web.init_app(flask_app, settings)
     web.speak(flask_app, "/fhir/", refusal_document)
+    web.speak(flask_app, "/oauth/authorize", pages.refusal_page)
     for blueprint in BLUEPRINTS:
         flask_app.register_blueprint(blueprint)
     http.ensure_declared(flask_app)
@@ -153,6 +161,7 @@ def _secure(flask_app: Flask, settings: Settings) -> None:
     sign_in = flask_app.extensions["access"] = accounts.Access(
         ring, Throttle(settings.secret_key), SecondFactors(settings.secret_key), settings.otp_roles
     )
+    flask_app.extensions["consent"] = Consent(settings.secret_key)
     hooks = http.Hooks(
         authenticate=partial(accounts.authenticate, sign_in),
         hold=accounts.hold,

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from medical.audit.encoding import FORMAT, event_digests, search_digest
 from medical.audit.errors import AuditUnavailable
 from medical.platform import authz, clock
+from medical.platform.authz import Actor
 from medical.platform.db import db, refusal_of, scope_organization, scope_user
 from medical.platform.ids import new_id
 from medical.platform.logging import get_logger
@@ -83,8 +84,8 @@ def record(action: str, outcome: str, code: str | None = None) -> None:
         "actor_id": actor.user_id if actor else scope_user(),
         "actor_roles": sorted(actor.roles) if actor else [],
         "session_id": actor.session_id if actor else None,
-        "on_behalf_of": None,
-        "client_id": str(actor.user_id) if actor and actor.scopes is not None else None,
+        "on_behalf_of": _on_behalf_of(actor),
+        "client_id": _client_of(actor),
         "purpose": pending.pop(PURPOSE, None),
         "action": str(action),
         "outcome": outcome,
@@ -100,6 +101,18 @@ def record(action: str, outcome: str, code: str | None = None) -> None:
             raise
         log.error("audit_unavailable", action=str(action), sqlstate=getattr(error.orig, "sqlstate", None))
         raise AuditUnavailable from error
+
+
+def _client_of(actor: Actor | None) -> str | None:
+    """The program that called: an app of the actor's, or a service client, which is an actor itself."""
+    if actor is None or (actor.app is None and actor.scopes is None):
+        return None
+    return str(actor.app.id if actor.app else actor.user_id)
+
+
+def _on_behalf_of(actor: Actor | None) -> UUID | None:
+    """The user for whom an app acts."""
+    return actor.user_id if actor and actor.app and actor.app.id != actor.user_id else None
 
 
 def _specific(touched: Iterable[Thing]) -> list[Thing]:

@@ -30,16 +30,16 @@ from medical.fhir.outcome import FHIR
 from medical.fhir.routes import OF_TYPE, READING, Query, ensure_json, expected_version, form_of, operations_of, received
 from medical.fhir.slots import TYPES
 from medical.platform.authz import Actor, current_actor, ensure_holds, holds
-from medical.platform.errors import Stale, UnsupportedMediaType
+from medical.platform.errors import Forbidden, NotFound, Stale, UnsupportedMediaType
 from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
-from medical.records import conditions, search
+from medical.records import conditions, scopes, search
 from medical.records.codec import encode
-from medical.records.criteria import bounds_asked, span_asked
 from medical.records.errors import InvalidResource, PatchRefused, UnknownParameter, UnreadableResource
 from medical.records.patching import patched
 from medical.records.permissions import Permission as RecordPermission
 from medical.records.validation import Issue
+from medical.records.values import bounds_asked, span_asked
 from medical.scheduling import booking, life
 from medical.scheduling import service as diary
 from medical.scheduling.errors import IN_ORDER, CutoffPassed, InvalidTransition, NotToday, NotYourDiary, TooEarly
@@ -64,6 +64,7 @@ FHIR_STATUSES = {one: [status for status, name in STATUSES.items() if name == on
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.APPOINTMENT_SEARCHED,
+    smart="Appointment.s",
 )
 def find(query: Query) -> Answer:
     """Search the appointments that the caller may see, ordered by start.
@@ -82,6 +83,7 @@ def find(query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnsupportedMediaType, UnknownParameter],
     audit=Action.APPOINTMENT_SEARCHED,
+    smart="Appointment.s",
 )
 def find_by_form(query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form."""
@@ -96,6 +98,7 @@ def find_by_form(query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=BOOKING,
     audit=Action.APPOINTMENT_BOOKED,
+    smart="Appointment.c",
 )
 def book(query: Query, body: bytes) -> Answer:
     """Book a free time: with the Practitioner who is named, or the fairest free one of the specialty.
@@ -115,11 +118,12 @@ def book(query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=OF_TYPE,
     audit=Action.APPOINTMENT_READ,
+    smart="Appointment.r",
 )
 def read(appointment_id: UUID, query: Query) -> Answer:
     """Read an appointment."""
     ensure_json(query)
-    return answer_of(diary.get_appointment(current_actor(), appointment_id), 200)
+    return answer_of(reached(current_actor(), appointment_id, "r"), 200)
 
 
 @endpoint(
@@ -130,6 +134,7 @@ def read(appointment_id: UUID, query: Query) -> Answer:
     media_type=FHIR,
     errors=CHANGING,
     audit=Action.APPOINTMENT_CHANGED,
+    smart="Appointment.u",
 )
 def update(appointment_id: UUID, query: Query, body: bytes) -> Answer:
     """Move an appointment, let it have another status, or say more of it; `If-Match` names the version it replaces.
@@ -151,12 +156,13 @@ def update(appointment_id: UUID, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*CHANGING, PatchRefused],
     audit=Action.APPOINTMENT_CHANGED,
+    smart="Appointment.u",
 )
 def patch(appointment_id: UUID, query: Query, body: bytes) -> Answer:
     """The same by a JSON Patch."""
     ensure_json(query)
     operations, actor = operations_of(body), current_actor()
-    [before] = documents_of([diary.get_appointment(actor, appointment_id, lock=True)])
+    [before] = documents_of([reached(actor, appointment_id, "u")])
     return answer_of(_changed(actor, appointment_id, patched(before, operations)), 200)
 
 
@@ -168,12 +174,13 @@ def patch(appointment_id: UUID, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=OF_TYPE,
     audit=Action.APPOINTMENT_HISTORY_READ,
+    smart="Appointment.r",
 )
 def history(appointment_id: UUID, query: Query) -> Answer:
     """Read what an appointment was, newest first: its status, time, clinician and why."""
     ensure_json(query)
     actor = current_actor()
-    [now] = documents_of([diary.get_appointment(actor, appointment_id)])
+    [now] = documents_of([reached(actor, appointment_id, "r")])
     events = diary.history(actor, appointment_id, search.MOST, None)
     versions = [appointments.version_of(now, event) for event in reversed(events)]
     entries = [_version_entry(one) for one in versions]
@@ -187,6 +194,8 @@ def booked(actor: Actor, document: Json, hold_id: UUID | None = None) -> Appoint
     if document["status"] not in appointments.NEW:
         diagnostics = f"is {' or '.join(appointments.NEW)} of what is to be booked"
         raise InvalidResource([Issue("business-rule", "Appointment.status", diagnostics)])
+    if scopes.only_patient(actor, "c", "Appointment") not in (None, wanted.patient_id):
+        raise Forbidden("The app may book for the patient in context alone.")
     first = next(iter(wanted.clinician_ids), None)
     appointment = booking.book(
         actor,
@@ -217,7 +226,7 @@ def answer_of(appointment: Appointment, status: int) -> Answer:
 
 def _changed(actor: Actor, appointment_id: UUID, document: Json) -> Appointment:
     """The appointment as the document wants it: moved, or with another status, and with what it says besides."""
-    row = diary.get_appointment(actor, appointment_id, lock=True)
+    row = reached(actor, appointment_id, "u")
     [before] = documents_of([row])
     version = expected_version()
     if version not in (None, row.version):
@@ -264,6 +273,18 @@ def _changed(actor: Actor, appointment_id: UUID, document: Json) -> Appointment:
     return row
 
 
+def reached(actor: Actor, appointment_id: UUID, interaction: str) -> Appointment:
+    """An appointment, locked where it is to be changed; an app reaches those alone that its scopes say.
+
+    Raises ``NotFound`` or ``Forbidden``.
+    """
+    only = scopes.only_patient(actor, interaction, "Appointment")
+    row = diary.get_appointment(actor, appointment_id, lock=interaction == "u")
+    if only not in (None, row.patient_id):
+        raise NotFound
+    return row
+
+
 def _status(name: str) -> Status:
     """The status that a word of FHIR's means. Raises ``InvalidResource``."""
     if name not in FHIR_STATUSES:
@@ -277,6 +298,8 @@ def _found(query: Query) -> Answer:
     actor, given = current_actor(), dict(query)
     size = search.size_of(given.get("_count"))
     filters, ignored = _filters(query)
+    if only := scopes.only_patient(actor, "s", "Appointment"):
+        _only(filters, "patient_id", only)
     if ignored and "handling=strict" in request.headers.get("Prefer", ""):
         raise UnknownParameter(f"There is no parameter {', '.join(sorted(set(ignored)))[:200]} here.")
     if size and not filters.pop("nothing", False):

@@ -13,11 +13,11 @@ from sqlalchemy import Text, cast, select, text
 from medical.fhir.slots import TYPES, Key, instant, key_of, service_type
 from medical.platform.db import db, scope_organization
 from medical.records.codec import decode, encode
-from medical.records.criteria import span_asked
 from medical.records.errors import InvalidResource
 from medical.records.labels import CONFIDENTIALITY, is_sensitive
 from medical.records.models import AppointmentDocument
 from medical.records.validation import Issue, validate
+from medical.records.values import span_asked
 from medical.scheduling import service
 from medical.scheduling.models import Appointment, AppointmentEvent, AppointmentType, Status
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Blueprint
 
 from medical.audit.events import Action
-from medical.fhir.appointment_routes import BOOKING, booked
+from medical.fhir.appointment_routes import BOOKING, booked, reached
 from medical.fhir.appointments import cause_of, documents_of
 from medical.fhir.joined import BASE, Json, bundle_of, cursor_of, link_of, made_entry
 from medical.fhir.outcome import FHIR
@@ -52,6 +52,7 @@ APPOINTMENT = ("appointment-reference", "appt-id")
     returns=(200, Json),
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
+    smart="Slot.s",
 )
 def find(query: Query) -> Answer:
     """Propose appointments between `start` and `end`, in the order of their times: free now, and held by nobody.
@@ -69,6 +70,7 @@ def find(query: Query) -> Answer:
     returns=(200, Json),
     media_type=FHIR,
     errors=[*OF_TYPE, *READING, UnknownParameter],
+    smart="Slot.s",
 )
 def find_by_parameters(query: Query, body: bytes) -> Answer:
     """The same with the parameters as Parameters."""
@@ -85,6 +87,7 @@ def find_by_parameters(query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, *READING, NotYourDiary, NotBookable, SlotTaken, NoHoldInGroups, TooManyHolds],
     audit=Action.HOLD_PLACED,
+    smart="Appointment.c",
 )
 def hold(query: Query, body: bytes) -> Answer:
     """Hold a proposed appointment for the caller until `Expires`: nobody else can book its time."""
@@ -115,6 +118,7 @@ def hold(query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=BOOKING,
     audit=Action.APPOINTMENT_BOOKED,
+    smart="Appointment.cu",
 )
 def book(query: Query, body: bytes) -> Answer:
     """Book what was proposed or is held, for a patient: by `appointment-reference`, or a whole `appointment-resource`.
@@ -126,6 +130,8 @@ def book(query: Query, body: bytes) -> Answer:
     given, actor = dict(_parameters(received(body, "Parameters"))), current_actor()
     resource = given.get("appointment-resource") or given.get("appt-resource")
     if isinstance(resource, dict) and resource.get("status") == "cancelled":
+        if actor.app:
+            reached(actor, _uuid(resource.get("id")), "u")
         row = life.become(actor, _uuid(resource.get("id")), None, Status.CANCELLED, cause_of(resource))
     else:
         document, hold_id = _to_book(actor, given, resource)

@@ -76,6 +76,7 @@ class Reading(NamedTuple):
     media_type=FHIR,
     errors=[*WRITING, PatchRefused, Gone, NothingMatches, SeveralMatch, Stale, UnknownParameter],
     audit=Action.RECORDS_WRITTEN,
+    smart="cruds",
 )
 def process(query: Query, body: bytes) -> Answer:
     """Carry out a batch, each entry by itself, or a transaction, all of them or none.

@@ -5,10 +5,12 @@ from functools import cache
 from typing import Any
 
 from medical import __version__
+from medical.fhir.joined import BASE
 from medical.fhir.wire import JSON_PATCH
 from medical.records import patients
 from medical.records.definitions import VERSION, resource_types, table
 from medical.records.indexing import parameters_of
+from medical.smart.token_routes import endpoints
 
 Json = dict[str, Any]
 OF_DIARIES: dict[str, Json] = {
@@ -78,13 +80,28 @@ def statement(base: str) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "security": {"description": "A bearer token of this server, in Authorization."},
+                "security": _security(base.removesuffix(BASE)),
                 "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}],
                 "compartment": [
                     f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}" for name in table("compartments")
                 ],
                 "resource": _types(),
             }
+        ],
+    }
+
+
+def _security(here: str) -> Json:
+    """How a caller gets a token, as clients that know only this statement read it."""
+    places = endpoints(here)
+    names = {"authorize": "authorization_endpoint", "token": "token_endpoint", "introspect": "introspection_endpoint"}
+    uris = [{"url": name, "valueUri": places[place]} for name, place in names.items()]
+    service = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    return {
+        "description": "A bearer token of this server, in Authorization.",
+        "service": [{"coding": [service]}],
+        "extension": [
+            {"url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris", "extension": uris}
         ],
     }
 

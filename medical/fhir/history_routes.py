@@ -13,11 +13,11 @@ from medical.platform.authz import current_actor
 from medical.platform.http import endpoint
 from medical.platform.idempotency import Answer
 from medical.records import history, search, service
-from medical.records.criteria import span_asked
 from medical.records.errors import UnknownParameter
 from medical.records.history import VersionKey
 from medical.records.permissions import Permission
 from medical.records.service import Stored
+from medical.records.values import span_asked
 
 bp = Blueprint("fhir-history", __name__, url_prefix=BASE)
 
@@ -30,6 +30,7 @@ bp = Blueprint("fhir-history", __name__, url_prefix=BASE)
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_HISTORY_READ,
+    smart="r",
 )
 def of_resource(type_name: str, fhir_id: str, query: Query) -> Answer:
     """Read the versions of a resource, newest first, also of one that was deleted."""
@@ -46,6 +47,7 @@ def of_resource(type_name: str, fhir_id: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_HISTORY_READ,
+    smart="s",
 )
 def of_type(type_name: str, query: Query) -> Answer:
     """Read the versions of all resources of a type that the caller may see, newest first."""
@@ -61,6 +63,7 @@ def of_type(type_name: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_HISTORY_READ,
+    smart="s",
 )
 def of_all(query: Query) -> Answer:
     """Read the versions of all resources that the caller may see, newest first."""

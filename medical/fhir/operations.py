@@ -26,12 +26,12 @@ from medical.platform.http import endpoint
 from medical.platform.idempotency import Answer
 from medical.records import patients, search, summary
 from medical.records.codec import encode
-from medical.records.criteria import span_asked
 from medical.records.errors import InvalidResource, UnknownParameter, UnreadableResource
 from medical.records.everything import Wanted, everything
 from medical.records.permissions import Permission
 from medical.records.service import Stored
 from medical.records.validation import validate
+from medical.records.values import span_asked
 
 bp = Blueprint("fhir-operations", __name__, url_prefix=BASE)
 
@@ -47,6 +47,7 @@ AGREES = "urn:medical-backend:match-reasons"
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_READ,
+    smart="Patient.r",
 )
 def show_everything(fhir_id: str, query: Query) -> Answer:
     """Read all of a patient's record that the caller may see, and who and what it speaks of.
@@ -76,6 +77,7 @@ def show_everything(fhir_id: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=OF_TYPE,
     audit=Action.RECORD_READ,
+    smart="Patient.r",
 )
 def show_summary(fhir_id: str, query: Query) -> Answer:
     """Read a patient's record in short, as a document: the International Patient Summary of what the caller may see.
@@ -100,6 +102,7 @@ def show_summary(fhir_id: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, *READING],
     audit=Action.RECORD_SEARCHED,
+    smart="Patient.s",
 )
 def match(query: Query, body: bytes) -> Answer:
     """Find who is probably the Patient of the Parameters, the likeliest first, each with a score and a grade.

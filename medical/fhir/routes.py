@@ -37,6 +37,7 @@ from medical.records.errors import (
 from medical.records.permissions import Permission
 from medical.records.service import Stored
 from medical.records.validation import Issue, validate
+from medical.smart import configuration
 
 bp = Blueprint("fhir", __name__, url_prefix=BASE)
 
@@ -72,6 +73,12 @@ def show_capabilities(query: Query) -> Answer:
     return Answer(200, {}, msgspec.json.encode(capability.statement(own_address() + BASE)))
 
 
+@endpoint(bp.get("/.well-known/smart-configuration"), returns=(200, Json), media_type=JSON, raw=True)
+def show_smart_configuration(query: Query) -> Answer:
+    """Where apps get their tokens, and what they can ask for (SMART App Launch 2.2)."""
+    return Answer(200, {}, msgspec.json.encode(configuration.document(own_address())))
+
+
 @endpoint(
     bp.post("/<fhir_type:type_name>"),
     permission=Permission.RECORD_EDIT,
@@ -80,6 +87,7 @@ def show_capabilities(query: Query) -> Answer:
     media_type=FHIR,
     errors=[*WRITING, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_CREATED,
+    smart="c",
 )
 def create(type_name: str, query: Query, body: bytes) -> Answer:
     """Keep a new resource under an id of ours; none is made where `If-None-Exist` finds one."""
@@ -100,6 +108,7 @@ def create(type_name: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, Gone],
     audit=Action.RECORD_READ,
+    smart="r",
 )
 def read(type_name: str, fhir_id: str, query: Query) -> Answer:
     """Read a resource as it is now; 304 where the caller has it already."""
@@ -119,6 +128,7 @@ def read(type_name: str, fhir_id: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*WRITING, Stale],
     audit=Action.RECORD_UPDATED,
+    smart="cu",
 )
 def update(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     """Write the next version of a resource, or the first under this id; `If-Match` names the version it replaces."""
@@ -138,6 +148,7 @@ def update(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnreadableResource, KeptElsewhere, Stale, PatientUnknown],
     audit=Action.RECORD_DELETED,
+    smart="d",
 )
 def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
     """Hide a resource: reading it answers 410, its former versions are kept, and writing it brings it back."""
@@ -154,6 +165,7 @@ def delete(type_name: str, fhir_id: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*WRITING, PatchRefused, Gone, Stale],
     audit=Action.RECORD_UPDATED,
+    smart="u",
 )
 def patch(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     """Change parts of a resource by a JSON Patch, all of it or none; `If-Match` names the version it is for."""
@@ -170,6 +182,7 @@ def patch(type_name: str, fhir_id: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, Gone],
     audit=Action.RECORD_READ,
+    smart="r",
 )
 def read_version(type_name: str, fhir_id: str, version: str, query: Query) -> Answer:
     """Read a resource as it was in a version."""
@@ -187,6 +200,7 @@ def read_version(type_name: str, fhir_id: str, version: str, query: Query) -> An
     media_type=FHIR,
     errors=[*WRITING, Stale, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_UPDATED,
+    smart="cu",
 )
 def update_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     """Write the next version of the one resource that the parameters find, or the first where they find none."""
@@ -210,6 +224,7 @@ def update_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*WRITING, PatchRefused, Gone, Stale, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_UPDATED,
+    smart="u",
 )
 def patch_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     """Change parts of the one resource that the parameters find."""
@@ -229,6 +244,7 @@ def patch_by_condition(type_name: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnreadableResource, KeptElsewhere, Stale, PatientUnknown, SeveralMatch, UnknownParameter],
     audit=Action.RECORD_DELETED,
+    smart="d",
 )
 def delete_by_condition(type_name: str, query: Query) -> Answer:
     """Hide the one resource that the parameters find; nothing where they find none, or several (412)."""
@@ -248,6 +264,7 @@ def delete_by_condition(type_name: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, *READING],
     audit=Action.RECORD_VALIDATED,
+    smart="cruds",
 )
 def check(type_name: str, query: Query, body: bytes) -> Answer:
     """Say everything that is wrong with a resource, and keep nothing."""
@@ -347,10 +364,10 @@ def shown(stored: Stored) -> Answer:
 
 
 def written(stored: Stored, status: int) -> Answer:
-    """A resource that was written: all of it, or as much as `Prefer` asks for."""
+    """A resource that was written: all of it, or as much as `Prefer` asks for; nothing of it for who may not read."""
     headers = headers_of(stored) | {"Location": f"{address_of(stored)}/_history/{stored.version}"}
     preferred = request.headers.get("Prefer", "")
-    if "return=minimal" in preferred:
+    if "return=minimal" in preferred or not service.is_readable(current_actor(), stored):
         return Answer(status, headers, b"")
     if "return=OperationOutcome" in preferred:
         said = Issue(

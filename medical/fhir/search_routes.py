@@ -50,6 +50,7 @@ ALWAYS = {"resourceType", "id", "meta"}
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
+    smart="s",
 )
 def find(type_name: str, query: Query) -> Answer:
     """Search resources of a type; the answer is a page of those that the caller may see.
@@ -68,6 +69,7 @@ def find(type_name: str, query: Query) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, UnsupportedMediaType, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
+    smart="s",
 )
 def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form, which no log keeps."""
@@ -83,6 +85,7 @@ def find_by_form(type_name: str, query: Query, body: bytes) -> Answer:
     media_type=FHIR,
     errors=[*OF_TYPE, Gone, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
+    smart="s",
 )
 def find_in_compartment(owner_type: str, owner_id: str, type_name: str, query: Query) -> Answer:
     """Search resources of a type that belong to one patient, encounter, practitioner, device or relative."""
@@ -97,6 +100,7 @@ def find_in_compartment(owner_type: str, owner_id: str, type_name: str, query: Q
     media_type=FHIR,
     errors=[*OF_TYPE, Gone, UnsupportedMediaType, UnknownParameter],
     audit=Action.RECORD_SEARCHED,
+    smart="s",
 )
 def find_in_compartment_by_form(owner_type: str, owner_id: str, type_name: str, query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form."""

@@ -21,8 +21,8 @@ from medical.platform.http import endpoint, own_address
 from medical.platform.idempotency import Answer
 from medical.records import search
 from medical.records.codec import encode
-from medical.records.criteria import bounds_asked
 from medical.records.errors import UnknownParameter
+from medical.records.values import bounds_asked
 from medical.scheduling import service as diary
 from medical.scheduling.models import AppointmentType
 from medical.scheduling.permissions import Permission
@@ -56,6 +56,7 @@ class Search(NamedTuple):
     returns=(200, Json),
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
+    smart="Slot.s",
 )
 def find(query: Query) -> Answer:
     """Find free times, ordered by start: worked out now, for the next 14 days unless `start` says otherwise.
@@ -73,6 +74,7 @@ def find(query: Query) -> Answer:
     returns=(200, Json),
     media_type=FHIR,
     errors=[*OF_TYPE, UnsupportedMediaType, UnknownParameter],
+    smart="Slot.s",
 )
 def find_by_form(query: Query, body: bytes) -> Answer:
     """The same with the parameters in a form."""
@@ -87,6 +89,7 @@ def find_by_form(query: Query, body: bytes) -> Answer:
     returns=(200, Json),
     media_type=FHIR,
     errors=OF_TYPE,
+    smart="Slot.r",
 )
 def read(slot_id: str, query: Query) -> Answer:
     """Read whether a time that was free still is."""
@@ -106,6 +109,7 @@ def read(slot_id: str, query: Query) -> Answer:
     returns=(200, Json),
     media_type=FHIR,
     errors=[*OF_TYPE, UnknownParameter],
+    smart="Schedule.s",
 )
 def find_schedules(query: Query) -> Answer:
     """Find the schedules of clinicians, each of whom has one: by `_id`, `actor`, `specialty`; ordered by name."""
@@ -140,6 +144,7 @@ def find_schedules(query: Query) -> Answer:
     returns=(200, Json),
     media_type=FHIR,
     errors=OF_TYPE,
+    smart="Schedule.r",
 )
 def read_schedule(clinician_id: UUID, query: Query) -> Answer:
     """Read the schedule of a clinician."""

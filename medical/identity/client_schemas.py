@@ -1,7 +1,7 @@
 """Wire shapes of service clients and of the token endpoint."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -13,14 +13,20 @@ from medical.identity.errors import InvalidTokenRequest, UnsupportedGrantType
 from medical.identity.models import ServiceClient
 from medical.identity.permissions import grantable
 from medical.platform.errors import FieldProblem
+from medical.platform.scopes import parsed
 from medical.platform.wire import Input, Instant, Output, Text, Version
 
 CLIENT_CREDENTIALS = "client_credentials"
+GRANT_TYPES = (CLIENT_CREDENTIALS, "authorization_code", "refresh_token")
 MOST_PARAMETERS = 20
 
 Scopes = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=100)]],
-    Meta(min_length=1, max_length=100, description="permissions, the most that the client may ask for"),
+    Meta(
+        min_length=1,
+        max_length=100,
+        description="the most that the client may ask for: permissions, or SMART scopes as `system/Observation.rs`",
+    ),
 ]
 Member = Annotated[str, Meta(min_length=1, max_length=2000, pattern="^[A-Za-z0-9_-]+$")]
 """A number or a point of a key, in base64url."""
@@ -64,9 +70,12 @@ class KeySet(Input, frozen=True, kw_only=True):
 
 def _scope_problems(scopes: list[str]) -> Iterator[FieldProblem]:
     allowed = grantable()
-    for index, scope in enumerate(scopes):
-        if scope not in allowed:
-            yield FieldProblem(f"/scopes/{index}", "is no permission that a client may have")
+    smart = [parsed(scope) for scope in scopes]
+    for index, (text, scope) in enumerate(zip(scopes, smart, strict=True)):
+        if text not in allowed and (scope is None or scope.context != "system"):
+            yield FieldProblem(f"/scopes/{index}", "is no permission or SMART scope that a client may have")
+    if any(smart) and not all(smart):
+        yield FieldProblem("/scopes", "must be either permissions or SMART scopes")
 
 
 class CreateServiceClient(Input, frozen=True, kw_only=True):
@@ -142,17 +151,31 @@ class NewSecretOut(ServiceClientOut, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, client_secret=None)
 
 
-class TokenRequest(Struct, frozen=True, kw_only=True):
-    """A request for a token (RFC 6749 section 4.4.2), by secret, or by signature (RFC 7523); more is ignored."""
+class Credentials(Struct, frozen=True, kw_only=True):
+    """By what a program proves itself, in a form; more is ignored."""
 
-    grant_type: Literal["client_credentials"]
-    scope: Annotated[
-        str, Meta(max_length=5000, description="permissions with spaces between; all of the client's if absent")
-    ] = ""
     client_id: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     client_secret: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     client_assertion_type: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     client_assertion: Annotated[str, Meta(max_length=10_000)] | UnsetType = UNSET
+
+    def credentials(self) -> dict[str, str | None]:
+        """The parameters by which a client proves itself."""
+        names = ("client_id", "client_secret", "client_assertion_type", "client_assertion")
+        return {name: getattr(self, name) or None for name in names}
+
+
+class TokenRequest(Credentials, frozen=True, kw_only=True):
+    """A request for a token: by itself (RFC 6749 section 4.4.2), by a code (4.1.3), or by a refresh token (6)."""
+
+    grant_type: Literal["client_credentials", "authorization_code", "refresh_token"]
+    scope: Annotated[
+        str, Meta(max_length=5000, description="scopes with spaces between; all of the client's if absent")
+    ] = ""
+    code: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    redirect_uri: Annotated[str, Meta(max_length=2000)] | UnsetType = UNSET
+    code_verifier: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    refresh_token: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
 
     @classmethod
     def read(cls, form: bytes) -> "TokenRequest":
@@ -160,22 +183,33 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
         values = _parameters(form)
         if "grant_type" not in values:
             raise InvalidTokenRequest("grant_type is missing.")
-        if values["grant_type"] != CLIENT_CREDENTIALS:
+        if values["grant_type"] not in GRANT_TYPES:
             raise UnsupportedGrantType
-        try:
-            return msgspec.convert(values, cls)
-        except msgspec.ValidationError:
-            raise InvalidTokenRequest("A parameter is too long.") from None
+        return read_form(form, cls)
 
     @property
-    def scopes(self) -> frozenset[str]:
+    def scopes(self) -> list[str]:
         """The scopes asked for."""
-        return frozenset(self.scope.split())
+        return self.scope.split()
 
-    def credentials(self) -> dict[str, str | None]:
-        """The parameters by which a client proves itself."""
-        names = ("client_id", "client_secret", "client_assertion_type", "client_assertion")
-        return {name: getattr(self, name) or None for name in names}
+    def plain(self) -> dict[str, str]:
+        """The parameters that are there."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value}
+
+
+Form = TypeVar("Form", bound=Struct)
+
+
+def read_form(form: bytes, shape: type[Form]) -> Form:
+    """What the form says. Raises ``InvalidTokenRequest``."""
+    values = _parameters(form)
+    if missing := [one.name for one in msgspec.structs.fields(shape) if one.required and one.name not in values]:
+        raise InvalidTokenRequest(f"{missing[0]} is missing.")
+    try:
+        return msgspec.convert(values, shape)
+    except msgspec.ValidationError:
+        raise InvalidTokenRequest("A parameter is too long.") from None
 
 
 def _parameters(form: bytes) -> dict[str, str]:
@@ -193,22 +227,31 @@ def _parameters(form: bytes) -> dict[str, str]:
 
 
 class TokenOut(Output, frozen=True, kw_only=True):
-    """An access token (RFC 6749 section 5.1); `expires_in` seconds from now it is void."""
+    """An access token (RFC 6749 section 5.1); `expires_in` seconds from now it is void.
+
+    An app also gets the `patient` in context, and a `refresh_token`, which works once, where it may carry on.
+    """
 
     access_token: str
     token_type: str
     expires_in: int
     scope: str
+    refresh_token: str | UnsetType = UNSET
+    patient: str | UnsetType = UNSET
 
 
 class MetadataOut(Output, frozen=True, kw_only=True):
-    """What the token endpoint can do (RFC 8414)."""
+    """What the endpoints of OAuth can do (RFC 8414)."""
 
     issuer: str
+    authorization_endpoint: str
     token_endpoint: str
+    introspection_endpoint: str
+    revocation_endpoint: str
     jwks_uri: str
     token_endpoint_auth_methods_supported: list[str]
     token_endpoint_auth_signing_alg_values_supported: list[str]
     grant_types_supported: list[str]
     response_types_supported: list[str]
+    code_challenge_methods_supported: list[str]
     scopes_supported: list[str]

@@ -156,10 +156,10 @@ class InvalidScope(OAuthError):
 
 
 class UnsupportedGrantType(OAuthError):
-    """`unsupported_grant_type`: something else than `client_credentials`."""
+    """`unsupported_grant_type`: something else than a code, a refresh token or `client_credentials`."""
 
     code, title = "unsupported_grant_type", "Grant type not supported"
-    detail = "The only grant type here is client_credentials."
+    detail = "Grant types here are authorization_code, client_credentials and refresh_token."
     error = "unsupported_grant_type"
 
 

@@ -17,6 +17,7 @@ from medical.identity.permissions import grantable
 from medical.identity.service import Access
 from medical.platform import authz, clock
 from medical.platform.db import Scope, db, enter
+from medical.platform.scopes import parsed, within
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -98,18 +99,21 @@ def grant(
     when more is asked than the client may.
     """
     now = clock.now()
-    client = _prove(access, credentials, audiences)
-    may = grantable() & frozenset(client.scopes)
-    scopes = may.intersection(asked) if asked else may
-    if not scopes or len(scopes) < len(set(asked)):
+    client = prove(access, credentials, audiences)
+    may = [one for one in client.scopes if one in grantable() or parsed(one)]
+    scopes = within([*dict.fromkeys(asked)], may) if asked else may
+    if not scopes or set(scopes) != {str(parsed(one) or one) for one in asked or may}:
         raise InvalidScope
     session_id = sessions.start_client(client.id, scopes, now)
     claims = tokens.Claims(client.id, session_id, client.organization_id)
     return Granted(tokens.issue(access.ring, claims, now, sessions.CLIENT_LIFETIME), sorted(scopes))
 
 
-def _prove(access: Access, credentials: Secret | Signature, audiences: Collection[str]) -> Any:
-    """The client, as it stays until the transaction ends, whose credentials these are."""
+def prove(access: Access, credentials: Secret | Signature, audiences: Collection[str]) -> Any:
+    """The service client, as it stays until the transaction ends, whose credentials these are.
+
+    Raises ``TooManyAttempts`` before it is looked up, and ``InvalidClient`` whatever is wrong.
+    """
     client_id = _id_of(credentials)
     attempt = access.throttle.count(address_of(client_id))
     account = queries.find_account(address_of(client_id))
@@ -120,10 +124,7 @@ def _prove(access: Access, credentials: Secret | Signature, audiences: Collectio
     client = db.session.execute(queries.CLIENT_HELD, {"client_id": client_id}).first()
     if client is None or not client.active:
         raise InvalidClient
-    if isinstance(credentials, Secret):
-        _ensure_secret(client, credentials.secret)
-    else:
-        _use_assertion(client, credentials, audiences)
+    ensure_proven(client, credentials, audiences)
     enter(Scope(client.organization_id, client.id, authz.current_request_id()))
     access.throttle.succeed(attempt)
     return client
@@ -138,6 +139,14 @@ def _id_of(credentials: Secret | Signature) -> UUID:
     if str(client_id) != credentials.client_id:
         raise InvalidClient
     return client_id
+
+
+def ensure_proven(client: Any, credentials: Secret | Signature, audiences: Collection[str]) -> None:
+    """Raise ``InvalidClient`` unless the credentials are the client's; from now on a signed assertion is used."""
+    if isinstance(credentials, Secret):
+        _ensure_secret(client, credentials.secret)
+    else:
+        _use_assertion(client, credentials, audiences)
 
 
 def _ensure_secret(client: Any, secret: str) -> None:

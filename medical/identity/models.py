@@ -131,7 +131,10 @@ class AuthSession(Tenant, Base):
     __table_args__ = (
         tenant_key("auth_session"),
         same_organization("auth_session", "user_id", "users"),
+        same_organization("auth_session", "app_id", "smart_app"),
+        same_organization("auth_session", "patient_id", "patient"),
         Index("ix_auth_session_user_id", "user_id"),
+        Index("ix_auth_session_app_id", "app_id", postgresql_where=text("app_id IS NOT NULL")),
     )
 
     user_id: Mapped[UUID]
@@ -145,8 +148,10 @@ class AuthSession(Tenant, Base):
     second_factor: Mapped[bool] = mapped_column(server_default=false())
     last_used_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="the last call, to the minute")
     scopes: Mapped[list[str] | None] = mapped_column(
-        ARRAY(Text), comment="permissions the sign-in is narrowed to; null: whatever the roles allow"
+        ARRAY(Text), comment="permissions, or SMART scopes, it is narrowed to; null: whatever the roles allow"
     )
+    app_id: Mapped[UUID | None] = mapped_column(comment="the app through which the user acts; null: they themselves")
+    patient_id: Mapped[UUID | None] = mapped_column(comment="whom the app was launched for")
 
 
 class RefreshToken(Tenant, Base):
@@ -181,7 +186,9 @@ class ServiceClient(Owned, Base):
         primary_key=True, comment="the client_id; a user's, in whose name the client works"
     )
     name: Mapped[str]
-    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="permissions, the most it may ask")
+    scopes: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), comment="permissions, or SMART scopes of the system: the most it may ask"
+    )
     secret_digest: Mapped[bytes | None] = mapped_column(LargeBinary, comment="SHA-256 of the secret")
     jwks: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True), comment="its public keys (RFC 7517), instead of a secret"
@@ -198,13 +205,10 @@ class ServiceClient(Owned, Base):
 
 
 class ClientAssertion(Owned, Base):
-    """An assertion that a client signed and used, for as long as it would be good for once more."""
+    """An assertion that a service client or an app signed and used, for as long as it would be good for once more."""
 
     __tablename__ = "client_assertion"
-    __table_args__ = (
-        same_organization("client_assertion", "client_id", "service_client"),
-        Index("ix_client_assertion_expires_at", "expires_at"),
-    )
+    __table_args__ = (Index("ix_client_assertion_expires_at", "expires_at"),)
 
     client_id: Mapped[UUID] = mapped_column(primary_key=True)
     digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True, comment="SHA-256 of the jti")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select, text, tuple_
+from sqlalchemy import Row, Select, func, or_, select, text, tuple_
 from sqlalchemy.orm import joinedload, selectinload
 
 from medical.identity.limits import Limits
@@ -12,7 +12,7 @@ from medical.platform.db import db
 
 SIGN_IN = """
     SELECT u.id, u.email, ARRAY(SELECT role FROM role_grant g WHERE g.user_id = u.id) AS roles,
-           s.authenticated_at, s.second_factor, s.scopes, s.created_at, s.last_used_at
+           s.authenticated_at, s.second_factor, s.scopes, s.created_at, s.last_used_at, s.app_id, s.patient_id
     FROM auth_session s JOIN users u ON u.id = s.user_id
     WHERE s.id = %(session_id)s AND s.user_id = %(user_id)s AND s.organization_id = %(organization_id)s
       AND s.ended_at IS NULL AND s.expires_at > %(now)s AND u.active
@@ -98,10 +98,11 @@ def sessions(user_id: UUID, limits: Limits, now: datetime) -> Select[AuthSession
         .where(AuthSession.user_id == user_id, AuthSession.ended_at.is_(None), AuthSession.expires_at > now)
         .order_by(AuthSession.created_at.desc(), AuthSession.id.desc())
     )
+    of_app = AuthSession.app_id.is_not(None)
     if limits.idle is not None:
-        query = query.where(AuthSession.last_used_at > now - limits.idle)
+        query = query.where(or_(of_app, AuthSession.last_used_at > now - limits.idle))
     if limits.absolute is not None:
-        query = query.where(AuthSession.created_at > now - limits.absolute)
+        query = query.where(or_(of_app, AuthSession.created_at > now - limits.absolute))
     return query
 
 

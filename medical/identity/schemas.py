@@ -83,7 +83,10 @@ class TokensOut(Output, frozen=True, kw_only=True):
 
 
 class SessionOut(Output, frozen=True, kw_only=True):
-    """A sign-in that lives; `current` is the one that asks, `last_used_at` is exact to a minute."""
+    """A sign-in that lives; `current` is the one that asks, `last_used_at` is exact to a minute.
+
+    `app_id` is of the app that was let act for the user; ending the sign-in takes that back.
+    """
 
     id: UUID
     created_at: Instant
@@ -91,6 +94,7 @@ class SessionOut(Output, frozen=True, kw_only=True):
     expires_at: Instant
     current: bool
     second_factor: bool
+    app_id: UUID | None
 
     @classmethod
     def of(cls, session: AuthSession, current: UUID | None) -> "SessionOut":
@@ -102,6 +106,7 @@ class SessionOut(Output, frozen=True, kw_only=True):
             expires_at=session.expires_at,
             current=session.id == current,
             second_factor=session.second_factor,
+            app_id=session.app_id,
         )
 
 

@@ -29,10 +29,11 @@ from medical.identity.otp import Enrolment, SecondFactors
 from medical.identity.permissions import Permission, Role
 from medical.identity.throttle import Throttle, Try
 from medical.platform import authz, clock
-from medical.platform.authz import Actor
+from medical.platform.authz import Actor, App
 from medical.platform.db import Scope, db, enter, flush_or_raise, scope_organization
 from medical.platform.errors import FieldProblem, InvalidRequest, NotFound, Stale, Unauthenticated
 from medical.platform.ids import new_id
+from medical.platform.scopes import parsed_all
 from medical.platform.wire import Email, Text, shape_problems
 
 SIGN_IN_OVER = "This sign-in is over; sign in again."
@@ -123,7 +124,8 @@ def _live(claims: tokens.Claims, *, hold: bool = False) -> Any:
 
 
 def _actor(row: Any, claims: tokens.Claims) -> Actor:
-    roles, scopes = _power(frozenset(row.roles), row.scopes)
+    app = _app(row)
+    roles, scopes = _power(frozenset(row.roles), row.scopes, app)
     return Actor(
         user_id=row.id,
         organization_id=claims.organization_id,
@@ -133,15 +135,26 @@ def _actor(row: Any, claims: tokens.Claims) -> Actor:
         authenticated_at=row.authenticated_at,
         second_factor=row.second_factor,
         scopes=scopes,
+        app=app,
     )
 
 
-def _power(roles: frozenset[str], scopes: Sequence[str] | None) -> tuple[frozenset[str], frozenset[str] | None]:
-    """The roles that count in a sign-in, and its scopes.
+def _app(row: Any) -> App | None:
+    """The app that acts in a sign-in, for a user or, as a service client with SMART scopes, by itself."""
+    found = parsed_all(row.scopes or ())
+    return App(row.app_id or row.id, tuple(found), row.patient_id) if row.app_id or found else None
+
+
+def _power(
+    roles: frozenset[str], scopes: Sequence[str] | None, app: App | None
+) -> tuple[frozenset[str], frozenset[str] | None]:
+    """The roles that count in a sign-in, and the permissions that it is narrowed to.
 
     The role `service` is a client's, by its token alone; a person who has no other can see who they are, and sign out.
     """
-    if scopes is not None:
+    if app and roles == {Role.SERVICE}:
+        return roles, None
+    if scopes is not None and not app:
         return roles, frozenset(scopes)
     if roles == {Role.SERVICE}:
         return roles, frozenset({Permission.SESSION_OWN})
@@ -149,7 +162,22 @@ def _power(roles: frozenset[str], scopes: Sequence[str] | None) -> tuple[frozens
 
 
 def login(access: Access, *, email: str, password: str, otp: str | None = None) -> TokenPair:
-    """Begin a sign-in.
+    """Begin a sign-in. Raises what ``prove`` raises."""
+    person = prove(access, email=email, password=password, otp=otp)
+    begun = sessions.start(person.organization_id, person.user_id, clock.now(), second_factor=person.second_factor)
+    return _pair(access.ring, begun)
+
+
+class Person(Struct, frozen=True):
+    """Somebody who has just proved who they are."""
+
+    organization_id: UUID
+    user_id: UUID
+    second_factor: bool
+
+
+def prove(access: Access, *, email: str, password: str, otp: str | None = None) -> Person:
+    """Whose email and password these are; from here on the transaction sees their organisation's rows.
 
     Raises ``TooManyAttempts`` before anything is looked up; ``InvalidCredentials``, in the same time whatever is
     wrong; and, for the right password only, ``OtpRequired`` where the account has a second factor.
@@ -164,8 +192,7 @@ def login(access: Access, *, email: str, password: str, otp: str | None = None) 
     if not account or not known or not account.active:
         raise InvalidCredentials
     enter(Scope(account.organization_id, account.id, authz.current_request_id()))
-    factor = _pass(access, attempt, account, password, otp)
-    return _pair(access.ring, sessions.start(account.organization_id, account.id, clock.now(), second_factor=factor))
+    return Person(account.organization_id, account.id, _pass(access, attempt, account, password, otp))
 
 
 def _pass(access: Access, attempt: Try, account: Any, password: str, otp: str | None) -> bool:

@@ -34,6 +34,10 @@ class Started(Struct, frozen=True):
     session_id: UUID
     user_id: UUID
     refresh_token: str
+    scopes: tuple[str, ...] = ()
+    """Of an app's."""
+    patient_id: UUID | None = None
+    """Whom the app was launched for."""
 
 
 SWEEP = text(
@@ -56,34 +60,58 @@ def _sweep(user_id: UUID, now: datetime) -> None:
     db.session.execute(SWEEP, {"user_id": user_id, "before": now - KEPT})
 
 
-def start(organization_id: UUID, user_id: UUID, now: datetime, *, second_factor: bool = False) -> Started:
-    """Begin a sign-in of the user, who has just given what it takes."""
+class ThroughApp(Struct, frozen=True):
+    """What a user let an app do for them."""
+
+    app_id: UUID
+    scopes: tuple[str, ...]
+    patient_id: UUID | None
+    lifetime: timedelta
+
+
+def start(
+    organization_id: UUID,
+    user_id: UUID,
+    now: datetime,
+    *,
+    second_factor: bool = False,
+    app: ThroughApp | None = None,
+) -> Started:
+    """Begin a sign-in of the user, who has just given what it takes; or of an app that acts for them.
+
+    That of an app is never fresh enough for a sensitive act.
+    """
     _sweep(user_id, now)
     session = AuthSession(
         user_id=user_id,
         created_at=now,
-        expires_at=now + LIFETIME,
+        expires_at=now + (app.lifetime if app else LIFETIME),
         last_used_at=now,
-        authenticated_at=now,
+        authenticated_at=NEVER if app else now,
         second_factor=second_factor,
+        scopes=[*app.scopes] if app else None,
+        app_id=app.app_id if app else None,
+        patient_id=app.patient_id if app else None,
     )
     db.session.add(session)
     db.session.flush()
-    token, digest = _new_token(organization_id)
+    token, digest = new_token(organization_id)
     db.session.add(RefreshToken(session_id=session.id, generation=1, digest=digest, created_at=now))
     db.session.flush()
-    return Started(organization_id, session.id, user_id, token)
+    scopes, patient_id = (app.scopes, app.patient_id) if app else ((), None)
+    return Started(organization_id, session.id, user_id, token, scopes, patient_id)
 
 
 ROTATE = text(
     """
     WITH live AS (
-        SELECT s.id, s.user_id, s.created_at, s.last_used_at,
+        SELECT s.id, s.user_id, s.created_at, s.last_used_at, s.app_id, s.patient_id, s.scopes,
                ARRAY(SELECT role FROM role_grant g WHERE g.user_id = s.user_id) AS roles
         FROM auth_session s
         JOIN refresh_token t ON t.session_id = s.id
         JOIN users u ON u.id = s.user_id
         WHERE t.digest = :digest AND s.ended_at IS NULL AND s.expires_at > :now AND u.active
+          AND s.app_id IS NOT DISTINCT FROM CAST(:app_id AS uuid)
         FOR UPDATE OF s
     ), used AS (
         UPDATE refresh_token t SET used_at = :now FROM live
@@ -93,7 +121,7 @@ ROTATE = text(
         INSERT INTO refresh_token (id, organization_id, session_id, generation, digest, created_at)
         SELECT :id, organization_id, session_id, generation + 1, :successor, :now FROM used
     )
-    SELECT session_id, user_id, created_at, last_used_at, roles FROM used
+    SELECT session_id, user_id, created_at, last_used_at, roles, app_id, patient_id, scopes FROM used
     """
 )
 """Use a token and make its successor, if and only if nobody used it and the sign-in lives.
@@ -103,28 +131,32 @@ The row of the sign-in is locked first, as by whatever ends it: so ending wins o
 
 FIND = text(
     "SELECT t.session_id, t.used_at, s.user_id FROM refresh_token t"
-    " JOIN auth_session s ON s.id = t.session_id WHERE t.digest = :digest"
+    " JOIN auth_session s ON s.id = t.session_id"
+    " WHERE t.digest = :digest AND s.app_id IS NOT DISTINCT FROM CAST(:app_id AS uuid)"
 )
 
 
-def rotate(refresh_token: str, now: datetime, request_id: str | None) -> Started:
-    """Exchange a refresh token for its successor.
+def rotate(refresh_token: str, now: datetime, request_id: str | None, app_id: UUID | None = None) -> Started:
+    """Exchange a refresh token of a person, or of an app, for its successor.
 
     That is no use of the sign-in: a client that only refreshes does not keep it from being idle.
     Raises ``RefreshTokenReused``, having ended the sign-in, when the token was used before, and
     ``InvalidRefreshToken`` when it is unknown or its sign-in is over.
     """
-    organization_id, digest = _read_token(refresh_token)
+    organization_id, digest = read_token(refresh_token)
     enter(Scope(organization_id, None, request_id))
-    token, successor = _new_token(organization_id)
-    values = {"digest": digest, "successor": successor, "id": new_id(), "now": now}
+    token, successor = new_token(organization_id)
+    values = {"digest": digest, "successor": successor, "id": new_id(), "now": now, "app_id": app_id}
     if rotated := db.session.execute(ROTATE, values).first():
         enter(Scope(organization_id, rotated.user_id, request_id))
-        if not limits_of(rotated.roles).allow(rotated.created_at, rotated.last_used_at, now):
+        within = app_id or limits_of(rotated.roles).allow(rotated.created_at, rotated.last_used_at, now)
+        if not within:
             audit.touch("session", rotated.session_id)
             raise InvalidRefreshToken
-        return Started(organization_id, rotated.session_id, rotated.user_id, token)
-    found = db.session.execute(FIND, {"digest": digest}).first()
+        return Started(
+            organization_id, rotated.session_id, rotated.user_id, token, tuple(rotated.scopes or ()), rotated.patient_id
+        )
+    found = db.session.execute(FIND, {"digest": digest, "app_id": app_id}).first()
     if found is None:
         enter(None)  # the token is not ours, so what it says of its organisation counts for nothing
         raise InvalidRefreshToken
@@ -204,6 +236,15 @@ def end(session_id: UUID, now: datetime, reason: str) -> None:
     )
 
 
+def end_of_app(app_id: UUID, now: datetime, reason: str) -> None:
+    """End whatever users let the app do."""
+    db.session.execute(
+        update(AuthSession)
+        .where(AuthSession.app_id == app_id, AuthSession.ended_at.is_(None))
+        .values(ended_at=now, end_reason=reason)
+    )
+
+
 def end_all(user_id: UUID, now: datetime, reason: str, *, but: UUID | None = None) -> None:
     """End every sign-in of the user, ``but`` for one that may stay."""
     others = AuthSession.id != but if but else true()
@@ -224,13 +265,14 @@ def note_second_factor(session_id: UUID, given: bool) -> None:
     db.session.execute(update(AuthSession).where(AuthSession.id == session_id).values(second_factor=given))
 
 
-def _new_token(organization_id: UUID) -> tuple[str, bytes]:
+def new_token(organization_id: UUID) -> tuple[str, bytes]:
     """A new opaque token and its digest; it names the organisation whose rows must be asked."""
     token = urlsafe_b64encode(organization_id.bytes + secrets.token_bytes(SECRET_BYTES)).decode()
     return token, sha256(token.encode()).digest()
 
 
-def _read_token(token: str) -> tuple[UUID, bytes]:
+def read_token(token: str) -> tuple[UUID, bytes]:
+    """The organisation that a token names, and its digest. Raises ``InvalidRefreshToken`` for what is none."""
     try:
         raw = urlsafe_b64decode(token.encode())
     except ValueError:

@@ -8,6 +8,25 @@ from uuid import UUID
 from flask import g, has_request_context, request
 
 from medical.platform.errors import Forbidden
+from medical.platform.scopes import EVERY, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The app through which a caller acts, and what they let it do; SMART App Launch calls this the grant."""
+
+    id: UUID
+    scopes: tuple[Scope, ...]
+    patient_id: UUID | None = None
+    """The patient in context, whom alone scopes of the context `patient` are about."""
+
+    def scopes_for(self, letters: str, type_name: str | None = None) -> list[Scope]:
+        """The scopes that allow one of these interactions, with that type or with any."""
+        return [
+            one
+            for one in self.scopes
+            if set(letters) & set(one.letters) and (type_name is None or one.type in (EVERY, type_name))
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +48,8 @@ class Actor:
     """Whether a role of theirs demands a second factor at all."""
     scopes: frozenset[str] | None = None
     """The permissions this sign-in is narrowed to; None: whatever the roles allow."""
+    app: App | None = None
+    """The app through which they act, which narrows what they reach; None: they call themselves."""
 
 
 _permissions_of_role: dict[str, frozenset[str]] = {}
@@ -71,6 +92,19 @@ def ensure_holds(actor: Actor, permission: str) -> None:
             if actor.scopes is not None
             else f"None of your roles allows {permission}."
         )
+
+
+def ensure_app_may(actor: Actor, letters: str, type_name: str | None = None) -> None:
+    """Raise ``Forbidden`` where the caller acts through an app none of whose scopes allows any of the interactions.
+
+    With none named, no app may.
+    """
+    if actor.app is None:
+        return
+    if not letters:
+        raise Forbidden("An app's token is good for FHIR alone, and not for this of it.")
+    if not actor.app.scopes_for(letters, type_name):
+        raise Forbidden("No scope of the app's token allows this.")
 
 
 def current_actor() -> Actor:

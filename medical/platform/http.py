@@ -75,6 +75,7 @@ class Declaration:
     own_sign_in: bool
     max_age: int | None
     raw: bool
+    smart: str | None
 
     @property
     def public(self) -> bool:
@@ -153,6 +154,7 @@ def endpoint(
     own_sign_in: bool = False,
     max_age: int | None = None,
     raw: bool = False,
+    smart: str | None = None,
 ) -> Callable[[View], View]:
     """Declare the view of ``route``.
 
@@ -165,7 +167,10 @@ def endpoint(
     ``step_up``: the caller must have proved who they are in the last five minutes. ``own_sign_in``: about
     the caller's own sign-in, so it needs no second factor yet, and may end what it was authenticated with.
     ``max_age``: for how many seconds anybody may keep the answer, for what is public and no person's; None: nobody.
-    ``raw``: the view takes the parameters as pairs and a body as bytes, whatever they are, and gives an ``Answer``.
+    ``raw``: the view takes the parameters as pairs and a body that is no form as bytes, whatever they are, and gives an
+    ``Answer``.
+    ``smart``: interactions of SMART scopes, ``Type.rs`` or ``rs`` for any type, of which an app's token must allow
+    one; None: no app may call it. The view sees to it that the app reaches no more than its scopes say.
     """
     if max_age is not None and permission is not None:
         raise ValueError("what is not for everybody is not kept by anybody")
@@ -188,6 +193,7 @@ def endpoint(
         own_sign_in=own_sign_in,
         max_age=max_age,
         raw=raw,
+        smart=smart,
     )
 
     def declare(view: View) -> View:
@@ -261,6 +267,8 @@ def _authenticate(declaration: Declaration, hooks: Hooks) -> Actor | None:
         raise Unauthenticated
     g.actor = actor = hooks.authenticate(token.strip())
     authz.ensure_holds(actor, declaration.permission)
+    type_name, _, letters = (declaration.smart or "").rpartition(".")
+    authz.ensure_app_may(actor, letters, type_name or None)
     if actor.second_factor_due and not declaration.own_sign_in:
         raise SecondFactorRequired
     if declaration.step_up and clock.now() - actor.authenticated_at > FRESH:
@@ -282,7 +290,7 @@ def _arguments(declaration: Declaration) -> dict[str, Any]:
     if declaration.raw:
         request.max_content_length = LARGEST_RAW + 1
         arguments["query"] = list(request.args.items(multi=True))
-        if request.method in BODIED:
+        if request.method in BODIED and not declaration.form:
             arguments["body"] = request.get_data()
     elif declaration.query:
         arguments["query"] = read_query(request.args, declaration.query)

@@ -98,7 +98,8 @@ def document(app: Flask) -> dict[str, Any]:
     """The OpenAPI document of every route of ``app``."""
     routes = list(declared_routes(app))
     plain = [one for _, _, one in routes if not one.raw]
-    shapes = {shape for one in plain for shape in (one.body, one.form, one.query, one.answer)} - {None, str}
+    shapes = {shape for one in plain for shape in (one.body, one.query, one.answer)} - {None, str}
+    shapes |= {one.form for _, _, one in routes if one.form}
     shapes |= {Problem} | {error.shape for _, _, one in routes for error in one.errors}
     ordered = sorted(shapes, key=repr)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=REF)
@@ -142,6 +143,7 @@ def _operation(
         "security": [] if declaration.public else [{"bearer": []}],
         "x-permission": declaration.permission,
         "x-audit": declaration.audit,
+        "x-smart": declaration.smart,
         "parameters": [
             *_path_parameters(rule),
             *_query_parameters(declaration, components),
@@ -217,12 +219,15 @@ def _responses(rule: Rule, declaration: Declaration, schema_of: dict[int, Any]) 
     for error in dict.fromkeys([*_general_errors(rule, declaration), *declaration.errors]):
         by_status[error.status].append(error)
     for status, kinds in sorted(by_status.items()):
-        found[str(status)] = _outcome_response(declaration, kinds) if declaration.raw else _problem_response(kinds)
+        found[str(status)] = _own_response(rule, declaration, kinds) if declaration.raw else _problem_response(kinds)
     return found
 
 
-def _outcome_response(declaration: Declaration, kinds: Iterable[type[AppError]]) -> dict[str, Any]:
-    return _problem_response(kinds) | {"content": {declaration.media_type: {"schema": ANYTHING}}}
+def _own_response(rule: Rule, declaration: Declaration, kinds: Iterable[type[AppError]]) -> dict[str, Any]:
+    """A refusal in the form that these calls have for it: an OperationOutcome, or a page."""
+    fhir = rule.rule.startswith("/fhir/")
+    media_type = "application/fhir+json" if fhir else declaration.media_type.partition(";")[0]
+    return _problem_response(kinds) | {"content": {media_type: {"schema": ANYTHING if fhir else {"type": "string"}}}}
 
 
 def _problem_response(kinds: Iterable[type[AppError]]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
 from medical.records import patients, service
-from medical.records.criteria import VALUES, Condition, Searcher
+from medical.records.criteria import VALUES, Searcher
 from medical.records.models import Resource
 from medical.records.service import COLUMNS, Stored
+from medical.records.values import Condition
 
 CARE_DATES = (
     "abatement-date", "authored", "authored-on", "authoredon", "collected", "created", "date", "datetime",

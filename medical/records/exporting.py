@@ -30,7 +30,7 @@ def bodies_of(actor: Actor, type_name: str) -> Iterator[str]:
     """The documents of a type that the actor may see, as JSON; the trail will name their patients."""
     after: UUID | None = None
     while True:
-        query = queries.visible_resources(actor).where(Resource.type == type_name, ~Resource.deleted)
+        query = queries.visible_resources(actor, "s").where(Resource.type == type_name, ~Resource.deleted)
         query = query.where(Resource.id > after) if after else query
         rows = db.session.execute(query.with_only_columns(*COLUMNS).order_by(Resource.id).limit(AT_ONCE)).all()
         for stored in map(Stored._make, rows):

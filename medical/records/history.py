@@ -40,9 +40,10 @@ def history(
     after: VersionKey | None,
 ) -> Versions:
     """A page of all versions that the actor may see: of one resource, of a type, or of everything."""
-    now = queries.visible_resources(actor).with_only_columns(*COLUMNS)
+    interaction = "r" if resource_id else "s"
+    now = queries.visible_resources(actor, interaction).with_only_columns(*COLUMNS)
     former = (
-        queries.visible_resources(actor)
+        queries.visible_resources(actor, interaction)
         .join(ResourceVersion, ResourceVersion.resource_id == Resource.id)
         .with_only_columns(
             Resource.id,

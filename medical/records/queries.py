@@ -8,6 +8,8 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor
 from medical.platform.db import db
+from medical.platform.errors import Forbidden
+from medical.records import scopes
 from medical.records.models import Resource
 
 WRITABLE = text(
@@ -26,13 +28,31 @@ def is_taken(type_name: str, fhir_id: str) -> bool:
     return bool(db.session.scalar(TAKEN, {"type": type_name, "fhir_id": fhir_id}))
 
 
-def visible_resources(actor: Actor) -> Select[Resource]:
+def visible_resources(actor: Actor, interaction: str) -> Select[Resource]:
     """The resources this actor may see: of patients they care for, of themselves and those they act for, and of nobody.
 
-    A service client sees all. What is of a patient who is not known here is seen by who wrote it.
+    A service client sees all. What is of a patient who is not known here is seen by who wrote it. Through an app,
+    only what its scopes allow this ``interaction`` with: ``r`` reading one, ``s`` finding, ``u``, ``d``.
     """
     query = select(Resource)
+    reached = scopes.reached(actor, interaction)
+    query = query if reached is None else query.where(reached)
     return query if Role.SERVICE in actor.roles else query.where(_is_seen(actor))
+
+
+def beyond(actor: Actor, ids: Collection[UUID], interaction: str) -> bool:
+    """Whether one of the resources, as they are now, is beyond what the actor's app may do this with."""
+    reached = scopes.reached(actor, interaction)
+    if reached is None or not ids:
+        return False
+    query = select(func.count()).select_from(Resource).where(Resource.id.in_(ids), reached)
+    return db.session.scalar(query) != len(set(ids))
+
+
+def ensure_reached(actor: Actor, ids: Collection[UUID], interaction: str) -> None:
+    """Raise ``Forbidden`` where one of the resources is ``beyond`` the actor's app."""
+    if beyond(actor, ids, interaction):
+        raise Forbidden("No scope of the app's token allows this of this resource.")
 
 
 def _is_seen(actor: Actor) -> ColumnElement[bool]:

@@ -11,12 +11,13 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
-from medical.records.criteria import VALUES, Condition, Searcher, in_compartment
+from medical.records.criteria import VALUES, Searcher, in_compartment
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
 from medical.records.indexing import parameters_of
 from medical.records.models import Resource, resource_value
 from medical.records.service import COLUMNS, Stored
+from medical.records.values import Condition
 
 USUAL, MOST = 20, 1000
 """Resources on a page, where the caller does not say, and at most."""

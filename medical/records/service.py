@@ -105,7 +105,8 @@ class Draft(NamedTuple):
 def create(actor: Actor, document: Json, fhir_id: str | None = None) -> Stored:
     """Keep a new resource, under an id of ours unless one is given.
 
-    Raises ``InvalidResource`` with everything that is wrong, or ``PatientUnknown``.
+    Raises ``InvalidResource`` with everything that is wrong, ``PatientUnknown``, or ``Forbidden`` where an app acts
+    and its scopes do not allow it.
     """
     [stored] = create_many(actor, [Draft(document, fhir_id or str(new_id()))])
     _touch(stored)
@@ -131,6 +132,7 @@ def create_many(actor: Actor, drafts: Sequence[Draft], *, shipped: bool = False)
     ]
     _insert([(stored, sight) for stored, (_, sight) in zip(kept, seen, strict=True)])
     _index([(stored, entry) for stored, (entries, _) in zip(kept, seen, strict=True) for entry in entries])
+    queries.ensure_reached(actor, [one.id for one in kept], "c")
     return kept
 
 
@@ -172,9 +174,9 @@ def _insert(new: Sequence[tuple[Stored, Sight]]) -> None:
     db.session.execute(INSERT, about | {"rows": f"[{rows.decode()}]"})
 
 
-def read(actor: Actor, type_name: str, fhir_id: str) -> Stored:
+def read(actor: Actor, type_name: str, fhir_id: str, interaction: str = "r") -> Stored:
     """A resource as it is now. Raises ``NotFound`` or ``Gone``."""
-    stored = find(actor, type_name, fhir_id)
+    stored = find(actor, type_name, fhir_id, interaction)
     if stored.deleted:
         raise Gone
     return stored
@@ -191,15 +193,20 @@ def read_version(actor: Actor, type_name: str, fhir_id: str, version: int) -> St
     return wanted[0]
 
 
-def find(actor: Actor, type_name: str, fhir_id: str) -> Stored:
+def find(actor: Actor, type_name: str, fhir_id: str, interaction: str = "r") -> Stored:
     """A resource the actor may see, whatever became of it; the trail says where it took a broken glass.
 
     Raises ``NotFound``.
     """
-    stored = _find(queries.visible_resources(actor), type_name, fhir_id)
+    stored = _find(queries.visible_resources(actor, interaction), type_name, fhir_id)
     if stored.patient_id:
         people.note_glass(actor, stored.patient_id)
     return stored
+
+
+def is_readable(actor: Actor, stored: Stored) -> bool:
+    """Whether the scopes of the actor's app, if one acts, let it read what it has just written."""
+    return actor.app is None or not queries.beyond(actor, [stored.id], "r")
 
 
 def _former(now: Stored, version: int) -> list[Stored]:
@@ -221,7 +228,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     """
     type_name = document["resourceType"]
     turns.lock([f"{type_name}/{fhir_id}"])
-    query = queries.visible_resources(actor).with_for_update(of=Resource)
+    query = queries.visible_resources(actor, "u").with_for_update(of=Resource)
     try:
         before = _find(query, type_name, fhir_id)
     except NotFound:
@@ -249,6 +256,7 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
         body=_text(body),
     )
     _write_over(stored, sight, entries)
+    queries.ensure_reached(actor, [stored.id], "u")
     return stored, False
 
 
@@ -258,7 +266,7 @@ def patch(actor: Actor, type_name: str, fhir_id: str, operations: Any, expected_
     Raises ``NotFound``, ``Gone``, what ``patched`` raises, and what ``replace`` raises.
     """
     turns.lock([f"{type_name}/{fhir_id}"])
-    before = read(actor, type_name, fhir_id)
+    before = read(actor, type_name, fhir_id, "u")
     _ensure_version(before, expected_version)
     document = patched(decode(before.body or ""), operations)
     stored, _ = replace(actor, document, fhir_id, before.version)
@@ -395,7 +403,7 @@ def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | N
     """Hide a resource; its versions can be read. What is hidden stays so. Raises ``NotFound`` or ``Stale``."""
     if type_name == patients.TYPE:
         raise NotHere("A patient's record is not deleted.")
-    before = _find(queries.visible_resources(actor).with_for_update(of=Resource), type_name, fhir_id)
+    before = _find(queries.visible_resources(actor, "d").with_for_update(of=Resource), type_name, fhir_id)
     _ensure_version(before, expected_version)
     if before.deleted:
         return before

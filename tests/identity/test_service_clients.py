@@ -466,9 +466,9 @@ class TestPower:
         own, admin = UUID(client["client_id"]), clinic.admin.user_id
         assert events == [
             ("service-client.created", "success", None, admin, ["admin"], None),
-            ("service-client.signed-in", "success", None, own, [], None),
-            ("service-client.signed-in", "refused", "invalid_client", None, [], None),
-            ("service-client.signed-in", "refused", "invalid_scope", own, [], None),
+            ("token.issued", "success", None, own, [], None),
+            ("token.issued", "refused", "invalid_client", None, [], None),
+            ("token.issued", "refused", "invalid_scope", own, [], None),
             ("patient.read", "success", None, own, ["service"], UUID(patient["id"])),
             ("patient.searched", "denied", "forbidden", own, ["service"], None),
         ]

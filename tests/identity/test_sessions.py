@@ -79,7 +79,7 @@ class TestOwnSessions:
         items = nurse.get("/me/sessions").get_json()["items"]
         assert [item["id"] for item in items] == [session_of(newer), session_of(nurse)]
         assert [item["current"] for item in items] == [False, True]
-        expected = {"id", "created_at", "last_used_at", "expires_at", "current", "second_factor"}
+        expected = {"id", "created_at", "last_used_at", "expires_at", "current", "second_factor", "app_id"}
         assert all(set(item) == expected for item in items), "and nothing else"
 
     def test_come_in_pages(self, clinic: Clinic, nurse: Caller) -> None:

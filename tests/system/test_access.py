@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -26,6 +27,21 @@ ROLES = ["admin", "clinician", "nurse", "receptionist", "patient", "auditor", "s
 ANONYMOUS = "anonymous"
 STAFF = [role for role in Role if role is not Role.PATIENT]
 NUMBERS = count(1)
+SMART_APP = {
+    "name": "Growth charts",
+    "redirect_uris": ["https://app.example.org/back"],
+    "launch_uri": "https://app.example.org/launch",
+    "scopes": ["patient/*.rs"],
+    "confidential": True,
+}
+SMART_QUESTION = {
+    "response_type": "code",
+    "redirect_uri": "https://app.example.org/back",
+    "scope": "patient/*.rs",
+    "aud": "http://localhost/fhir/R4",
+    "code_challenge": "x" * 43,
+    "code_challenge_method": "S256",
+}
 
 
 class World:
@@ -83,6 +99,30 @@ class World:
         """What the service client gets a token by."""
         shown = {name: self.program[name] for name in ("client_id", "client_secret")}
         return Form({"grant_type": "client_credentials"} | shown)
+
+    def smart_app(self) -> dict[str, Any]:
+        """A new app, with its secret."""
+        made: dict[str, Any] = self.clinic.admin.post("/smart-apps", SMART_APP).get_json()
+        return made
+
+    def question(self) -> str:
+        """What an app asks of a user."""
+        return urlencode(SMART_QUESTION | {"client_id": self.smart_app()["client_id"]})
+
+    def browser_sign_in(self) -> Form:
+        """What a user gives on an app's page."""
+        email = self.clinic.email_of(self.callers[Role.PATIENT])
+        return Form({"request": self.question(), "email": email, "password": PASSWORD})
+
+    def decision(self) -> Form:
+        """What a user says to an app."""
+        page = Caller(self.app).post("/oauth/authorize", self.browser_sign_in()).text
+        return Form({"ticket": page.partition('name="ticket" value="')[2].partition('"')[0], "decision": "deny"})
+
+    def about_token(self) -> Form:
+        """A question about a token, of an app that proves itself."""
+        app = self.smart_app()
+        return Form({"token": "made up"} | {name: app[name] for name in ("client_id", "client_secret")})
 
     def enrolled(self) -> str:
         """The id of a new user with a second factor."""
@@ -380,6 +420,32 @@ TABLE = [
         lambda w: (f"/service-clients/{w.client()}/rotate-secret", None)),
     Row("POST /api/v1/service-clients/{client_id}/deactivate", "200 403 403 403 403 403 403 401",
         lambda w: (f"/service-clients/{w.client()}/deactivate", None)),
+    Row("POST /api/v1/smart-apps",                           "201 403 403 403 403 403 403 401",
+        lambda w: ("/smart-apps", SMART_APP)),
+    Row("GET /api/v1/smart-apps",                            "200 200 200 200 200 403 403 401",
+        plain("/smart-apps")),
+    Row("GET /api/v1/smart-apps/{app_id}",                   "200 200 200 200 200 403 403 401",
+        lambda w: (f"/smart-apps/{w.smart_app()['client_id']}", None)),
+    Row("PATCH /api/v1/smart-apps/{app_id}",                 "200 403 403 403 403 403 403 401",
+        lambda w: (f"/smart-apps/{w.smart_app()['client_id']}", {"name": "New"})),
+    Row("POST /api/v1/smart-apps/{app_id}/rotate-secret",    "200 403 403 403 403 403 403 401",
+        lambda w: (f"/smart-apps/{w.smart_app()['client_id']}/rotate-secret", None)),
+    Row("POST /api/v1/smart-apps/{app_id}/deactivate",       "200 403 403 403 403 403 403 401",
+        lambda w: (f"/smart-apps/{w.smart_app()['client_id']}/deactivate", None)),
+    Row("POST /api/v1/smart-apps/{app_id}/launches",         "200 200 200 200 200 403 403 401",
+        lambda w: (f"/smart-apps/{w.smart_app()['client_id']}/launches", {})),
+    Row("GET /oauth/authorize",                              "200 200 200 200 200 200 200 200",
+        lambda w: (f"/oauth/authorize?{w.question()}", None)),
+    Row("POST /oauth/authorize",                             "200 200 200 200 200 200 200 200",
+        lambda w: ("/oauth/authorize", w.browser_sign_in())),
+    Row("POST /oauth/authorize/decision",                    "302 302 302 302 302 302 302 302",
+        lambda w: ("/oauth/authorize/decision", w.decision())),
+    Row("POST /oauth/introspect",                            "400 400 400 400 400 400 400 200",
+        lambda w: ("/oauth/introspect", w.about_token())),
+    Row("POST /oauth/revoke",                                "400 400 400 400 400 400 400 200",
+        lambda w: ("/oauth/revoke", w.about_token())),
+    Row("GET /fhir/R4/.well-known/smart-configuration",      "200 200 200 200 200 200 200 200",
+        plain("/fhir/R4/.well-known/smart-configuration")),
     # A sign-in of people is no way in which a client proves itself.
     Row("POST /oauth/token",                                 "400 400 400 400 400 400 400 200",
         lambda w: ("/oauth/token", w.token_request())),
@@ -781,6 +847,10 @@ STEP_UP = [
     "PATCH /api/v1/service-clients/{client_id}",
     "POST /api/v1/service-clients/{client_id}/rotate-secret",
     "POST /api/v1/service-clients/{client_id}/deactivate",
+    "POST /api/v1/smart-apps",
+    "PATCH /api/v1/smart-apps/{app_id}",
+    "POST /api/v1/smart-apps/{app_id}/rotate-secret",
+    "POST /api/v1/smart-apps/{app_id}/deactivate",
 ]
 """Sensitive acts: who asks for them has proved who they are within five minutes."""
 

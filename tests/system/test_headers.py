@@ -26,8 +26,11 @@ PAGE = "GET /api/docs"
 ASSET = "GET /api/docs/{name}"
 KEYS = "GET /.well-known/jwks.json"
 CALENDAR = "GET /api/v1/calendars/{secret}.ics"
-TOKEN = "POST /oauth/token"
-OWN_HEADERS = {PAGE: "Content-Security-Policy"} | dict.fromkeys((ASSET, KEYS, CALENDAR), "Cache-Control")
+OAUTH = ("POST /oauth/token", "POST /oauth/introspect", "POST /oauth/revoke")
+CONSENT = ("GET /oauth/authorize", "POST /oauth/authorize", "POST /oauth/authorize/decision")
+OWN_HEADERS = dict.fromkeys((PAGE, *CONSENT), "Content-Security-Policy") | dict.fromkeys(
+    (ASSET, KEYS, CALENDAR), "Cache-Control"
+)
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "PROPFIND"]
 
 
@@ -107,19 +110,23 @@ def policy(answer: Any) -> dict[str, str]:
 
 def ensure_safe(answer: Any, route: str) -> None:
     """The answer has what every answer has, and nothing that none may have."""
-    own = {OWN_HEADERS.get(route)} if answer.status_code == 200 else set()
+    page = "/oauth/authorize" in route
+    own = {OWN_HEADERS.get(route)} if answer.status_code == 200 else {"Content-Security-Policy"} if page else set()
     for name in HEADERS.keys() - own:
         assert answer.headers.getlist(name) == [HEADERS[name]], (route, answer.status, name)
     found = policy(answer)
-    assert found["default-src"] == found["frame-ancestors"] == found["base-uri"] == found["form-action"] == "'none'"
+    assert found["default-src"] == found["frame-ancestors"] == found["base-uri"] == "'none'"
+    sent_to = found.pop("form-action")
+    assert sent_to == "'none'" or (page and sent_to in ("'self' https://app.example.org", "'self'"))
     assert not any(word in " ".join(found.values()) for word in ("unsafe", "*", "http"))
     assert answer.headers["X-Request-ID"]
     given = {name.lower() for name, _ in answer.headers}
     assert not [name for name in given if name.startswith("access-control-")], (route, answer.status)
     assert "set-cookie" not in given
     if answer.status_code >= 400:
-        oauth = route == TOKEN and "error" in answer.get_json()
+        oauth = route in OAUTH and "error" in answer.get_json()
         kind = "application/fhir+json" if "/fhir/" in route else "application/problem+json"
+        kind = "text/html; charset=utf-8" if page else kind
         assert answer.content_type == ("application/json" if oauth else kind)
 
 

@@ -76,7 +76,8 @@ def test_whatever_changes_or_shows_people_leaves_a_trail(operations: dict[tuple[
     assert {(method, path) for method, path in silent if path.startswith(about_people)} == set()
 
 
-OAUTH_REFUSALS = {(("post", "/oauth/token"), status): "application/json" for status in ("400", "401")}
+OAUTH = ("/oauth/token", "/oauth/introspect", "/oauth/revoke")
+OAUTH_REFUSALS = {(("post", path), status): "application/json" for path in OAUTH for status in ("400", "401")}
 """What RFC 6749 has a shape of its own for."""
 
 
@@ -84,9 +85,9 @@ def test_every_refusal_is_a_problem_document(operations: dict[tuple[str, str], A
     """With the codes that it can have; FHIR has a form of its own."""
     for key, operation in operations.items():
         refusals = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
-        fhir = key[1].startswith("/fhir/")
-        assert "422" in refusals or fhir, key
-        usual = "application/fhir+json" if fhir else "application/problem+json"
+        fhir, page = key[1].startswith("/fhir/"), key[1].startswith("/oauth/authorize")
+        assert "422" in refusals or fhir or page, key
+        usual = "application/fhir+json" if fhir else "text/html" if page else "application/problem+json"
         for status, answer in refusals.items():
             assert list(answer["content"]) == [OAUTH_REFUSALS.get((key, status), usual)]
             assert re.search(r"`[a-z_]+`: \S", answer["description"])
@@ -119,7 +120,7 @@ def test_no_shape_takes_unknown_fields(served: dict[str, Any], operations: dict[
     bodies = [
         operation["requestBody"]
         for (_method, path), operation in operations.items()
-        if "requestBody" in operation and path != "/oauth/token" and not path.startswith("/fhir/")
+        if "requestBody" in operation and not path.startswith("/oauth/") and not path.startswith("/fhir/")
     ]
     assert bodies
     for body in bodies:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import psycopg
@@ -23,9 +24,9 @@ from medical.people.models import Location
 from medical.platform.db import APP_ROLE, Base, Scope, db, enter, scoped
 from medical.platform.errors import NotFound
 from medical.records import importing
-from tests.clinic import Caller, Clinic, Signer, day_after, second_factor
+from tests.clinic import PASSWORD, Caller, Clinic, Form, Signer, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
-from tests.system.test_access import proposed
+from tests.system.test_access import SMART_APP, SMART_QUESTION, proposed
 
 OF_THE_INSTALLATION = {
     "signing_key",
@@ -78,6 +79,17 @@ def as_program(database_url: str, organization_id: UUID | None = None) -> Iterat
         connection.rollback()
 
 
+def ask_and_allow(clinic: Clinic, app_id: str, caller: Caller, patient_id: str) -> None:
+    """Let an app act for somebody, up to its code."""
+    clinic.set_password(caller, PASSWORD)
+    asked = urlencode(SMART_QUESTION | {"client_id": app_id})
+    form = Form({"request": asked, "email": clinic.email_of(caller), "password": PASSWORD})
+    page = Caller(clinic.app).post("/oauth/authorize", form).text
+    ticket = page.partition('name="ticket" value="')[2].partition('"')[0]
+    decision = Form({"ticket": ticket, "decision": "allow", "patient": patient_id})
+    assert "code=" in Caller(clinic.app).post("/oauth/authorize/decision", decision).headers["Location"]
+
+
 def furnished(clinic: Clinic) -> Clinic:
     """A clinic with rows in every table."""
     doctor, kind, patient = clinic.clinician(time_zone="UTC"), clinic.appointment_type(), clinic.patient()
@@ -116,6 +128,8 @@ def furnished(clinic: Clinic) -> Clinic:
     together = clinic.booking(patient, doctor, kind, day_after(7, "15:00"))
     assert clinic.admin.post("/appointments", together | {"with_clinician_ids": [colleague.id]}).status_code == 201
     clinic.relate(patient, doctor)
+    app = clinic.admin.post("/smart-apps", SMART_APP).get_json()
+    ask_and_allow(clinic, app["client_id"], doctor, patient["id"])
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     assert clinic.admin.post("/calendar-feeds", {"patient_id": patient["id"]}).status_code == 201
     said = proposed(clinic.booking(patient, doctor, kind, day_after(8, "10:00")))
@@ -168,7 +182,7 @@ class TestCatalog:
     def test_every_policy_of_a_tenants_table_asks_for_the_organisation(self, owner: Connection) -> None:
         """But for the doors that have a reason: sign-in by email, an organisation by its name, registration, a feed's
 
-        secret; and those of the roles that seal the trail and verify it, which the program's role does not have.
+        secret, an app's id; and those of the roles that seal and verify the trail, which the program's role has not.
         """
         rows = owner.execute(
             "SELECT tablename, policyname, cmd, coalesce(qual, with_check), roles FROM pg_policies"
@@ -181,6 +195,7 @@ class TestCatalog:
             ("organization", "open"),
             ("organization", "named"),
             ("calendar_feed", "subscription"),
+            ("smart_app", "sign_in"),
         }
         assert {command for command, _ in doors.values()} == {"SELECT"}
 

@@ -22,6 +22,7 @@ from schemathesis.pytest.lazy import get_all_tests
 from medical.identity.permissions import Role
 from tests.clinic import Clinic, day_after
 from tests.conftest import psycopg_url
+from tests.system.test_access import SMART_APP
 
 EXAMPLES = 8
 """Per operation and kind of caller."""
@@ -98,6 +99,13 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/service-clients",
     "POST /api/v1/service-clients/{client_id}/rotate-secret",
     "POST /api/v1/users",
+    "POST /api/v1/smart-apps",
+    "POST /api/v1/smart-apps/{app_id}/launches",
+    "POST /api/v1/smart-apps/{app_id}/rotate-secret",
+    "POST /oauth/authorize",
+    "POST /oauth/authorize/decision",
+    "POST /oauth/introspect",
+    "POST /oauth/revoke",
     "POST /oauth/token",
     "DELETE /api/v1/availabilities/{availability_id}",
     "POST /api/v1/patients/{patient_id}/care-relationships",
@@ -172,6 +180,7 @@ class Furnished:
             ),
             "feed_id": self.made("/calendar-feeds", {"clinician_id": doctor.id}),
             "client_id": self.clinic.client()["client_id"],
+            "app_id": self.clinic.admin.post("/smart-apps", SMART_APP).get_json()["client_id"],
         }
         self.everything = self.clinic.user(*STAFF)
 

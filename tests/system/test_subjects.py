@@ -126,6 +126,12 @@ class Circle:
             return {"client_id": self.world.client()}
         return {"client_id": self.elsewhere.client() if subject == FOREIGN else str(uuid4())}
 
+    def smart_app(self, role: Role, subject: int) -> dict[str, str]:
+        """An app."""
+        if subject == ABSENT:
+            return {"app_id": str(uuid4())}
+        return {"app_id": (self.elsewhere if subject == FOREIGN else self.world).smart_app()["client_id"]}
+
     def session(self, role: Role, subject: int) -> dict[str, str]:
         """A sign-in of the caller, or of somebody else."""
         if subject == ABSENT:
@@ -397,6 +403,16 @@ THINGS = [
           {"admin": "200 200 200"}),
     Thing("POST /api/v1/service-clients/{client_id}/deactivate", Circle.client,
           {"admin": "200 200 200"}),
+    Thing("GET /api/v1/smart-apps/{app_id}", Circle.smart_app,
+          {"admin clinician nurse receptionist patient": "200 200 200"}),
+    Thing("PATCH /api/v1/smart-apps/{app_id}", Circle.smart_app,
+          {"admin": "200 200 200"}),
+    Thing("POST /api/v1/smart-apps/{app_id}/rotate-secret", Circle.smart_app,
+          {"admin": "200 200 200"}),
+    Thing("POST /api/v1/smart-apps/{app_id}/deactivate", Circle.smart_app,
+          {"admin": "200 200 200"}),
+    Thing("POST /api/v1/smart-apps/{app_id}/launches", Circle.smart_app,
+          {"admin clinician nurse receptionist patient": "200 200 200"}),
     Thing("GET /api/v1/clinicians/{clinician_id}", Circle.clinician,
           {"admin clinician nurse receptionist patient service": "200 200 200"}),
     Thing("GET /api/v1/locations/{location_id}", Circle.location,
