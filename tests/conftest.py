@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from psycopg import sql
 
 from medical.app import create_app
 from medical.config import Mode
-from medical.identity import keys
+from medical.identity import keys, passwords
 from medical.platform import schema
 from medical.platform.db import db, sqlalchemy_url
 from medical.platform.postgres import EmbeddedPostgres
@@ -52,6 +53,23 @@ def plain_environment() -> Iterator[None]:
             patch.delenv(name, raising=False)
         patch.setenv("PGOPTIONS", "")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Passwords are hashed as always, but not at the cost that keeps them safe: that takes a tenth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
+
+
+COSTLY = passwords.hasher
+
+
+@pytest.fixture
+def costly_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords are hashed at the cost that they have in the program."""
+    monkeypatch.setattr(passwords, "hasher", COSTLY)
 
 
 @pytest.fixture(scope="session")

@@ -70,11 +70,12 @@ class Program:
         self.port = port or free_port()
         self.output = data.parent / f"{data.name}.{self.port}.log"
         command = [sys.executable, "-m", "medical", "run", "--data", str(data), "--port", str(self.port), *arguments]
+        usual = {"SECRET_KEY": SECRET, "WEB_WORKERS": "1"}  # each worker takes a while to begin
         with self.output.open("w") as output:
             self.process = psutil.Popen(
                 command,
                 cwd=PROJECT,
-                env=environment(**({"SECRET_KEY": SECRET} | settings)),
+                env=environment(**(usual | settings)),
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,

@@ -87,6 +87,7 @@ class TestChoosing:
         assert Caller(app).post("/auth/login", {"email": email, "password": spelt}).status_code == 200
 
 
+@pytest.mark.usefixtures("costly_hashes")
 def test_a_weaker_hash_is_renewed_at_the_next_login(app: Flask, clinic: Clinic, database_url: str) -> None:
     """AUTH-03; a wrong password renews nothing."""
     nurse = clinic.user(Role.NURSE, password=PASSWORD)

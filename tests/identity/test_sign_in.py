@@ -338,6 +338,7 @@ class TestAccountChanges:
 class TestStorage:
     """What the database holds of secrets."""
 
+    @pytest.mark.usefixtures("costly_hashes")
     def test_passwords_are_there_as_argon2id_only(
         self, login: Callable[..., Any], nurse: Caller, database_url: str
     ) -> None:

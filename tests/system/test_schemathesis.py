@@ -24,7 +24,7 @@ from tests.clinic import Clinic, day_after
 from tests.conftest import psycopg_url
 from tests.system.test_access import SMART_APP
 
-EXAMPLES = 8
+EXAMPLES = 5
 """Per operation and kind of caller."""
 LIMITS = "LIMITS" in os.environ
 """Whether each limit of the schema is tried besides, which takes twice as long: `LIMITS=1 make test`."""
@@ -102,6 +102,7 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/smart-apps",
     "POST /api/v1/smart-apps/{app_id}/launches",
     "POST /api/v1/smart-apps/{app_id}/rotate-secret",
+    "GET /oauth/authorize",
     "POST /oauth/authorize",
     "POST /oauth/authorize/decision",
     "POST /oauth/introspect",
