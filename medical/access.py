@@ -137,7 +137,7 @@ POLICY: dict[Role, frozenset[StrEnum]] = {
     ),
     Role.AUDITOR: frozenset().union(EVERYBODY, EXPLAINING, REVIEW, TRAIL),
     Role.SERVICE: frozenset().union(
-        EVERYBODY, ORIENTATION, PATIENTS, RECORDS, {Record.RECORD_DELETE}, HOURS, BOOKING, MISSED
+        EVERYBODY, ORIENTATION, PATIENTS, RECORDS, {Record.RECORD_DELETE, Record.RECORD_EXPORT}, HOURS, BOOKING, MISSED
     ),
 }
 """What each role allows. Of a service client's it is the most: its token allows those of its scopes alone."""

@@ -17,6 +17,7 @@ from medical.config import Settings
 from medical.fhir import appointment_routes as fhir_appointments
 from medical.fhir import booking_operations as fhir_booking
 from medical.fhir import bundles as fhir_bundles
+from medical.fhir import export_routes as fhir_export
 from medical.fhir import history_routes as fhir_history
 from medical.fhir import operations as fhir_operations
 from medical.fhir import routes as fhir
@@ -99,6 +100,7 @@ BLUEPRINTS = (
     fhir_history.bp,
     fhir_operations.bp,
     fhir_bundles.bp,
+    fhir_export.bp,
     trail.trail,
     trail.accesses,
     health.bp,

@@ -28,6 +28,8 @@ from medical.platform.server import Reservation, Server
 
 LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
+EXPORTS = "record_export"
+"""The channel on which the database says that an export was asked for."""
 UPKEEP_SECONDS = 300
 """After so long it is looked again whether anything is due."""
 
@@ -147,6 +149,7 @@ def serve(server: Server, postgres: EmbeddedPostgres | None, announcer: Announce
         threading.Thread(target=announcer.run, args=(over,)),
         threading.Thread(target=seal, args=(over,)),
         threading.Thread(target=look_after, args=(over,)),
+        threading.Thread(target=export, args=(over,)),
     ]
     if postgres:
         helpers.append(threading.Thread(target=watch, args=(postgres, over)))
@@ -187,6 +190,27 @@ def kept_up() -> None:
     from medical.cli.upkeep import keep_up
 
     keep_up(Settings.load(), quietly=True)
+
+
+def export(over: threading.Event) -> None:
+    """Have exports written as soon as they are asked for, each time in a process that ends again, until ``over``.
+
+    What is asked for while nobody listens, is written when diaries are kept up.
+    """
+    from medical.platform.waiting import notifications
+
+    for _ in notifications(Settings.load().database_url, EXPORTS, over):
+        try:
+            in_child(exported, refusals=REFUSALS)
+        except Refused as error:
+            log.error("export_failed", reason=str(error))
+
+
+def exported() -> None:
+    """Write exports; imported late, see ``application``."""
+    from medical.cli.upkeep import write_exports
+
+    write_exports(Settings.load())
 
 
 def watch(postgres: EmbeddedPostgres, over: threading.Event) -> None:

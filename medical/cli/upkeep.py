@@ -1,4 +1,4 @@
-"""``medical upkeep``: what diaries need without anybody asking, for whoever runs it by a timer of their own."""
+"""``medical upkeep``: what is to be done behind the requests, for whoever runs it by a timer of their own."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: data]")
 @explains("command_failed")
 def upkeep(data: Path | None) -> None:
-    """Open the days that come and pass lapsed waitlist offers on; `medical run` does so by itself."""
+    """Open the days that come, pass lapsed offers on, write exports that wait; `medical run` does so by itself."""
     if data:
         os.environ["MEDICAL_DATA"] = str(data)
     settings = Settings.load()
@@ -33,11 +33,25 @@ def keep_up(settings: Settings, *, quietly: bool) -> None:
     """
     from medical.app import create_app
     from medical.platform.waiting import wait_for_database
+    from medical.records import bulk
     from medical.scheduling.upkeep import run
 
     configure(settings)
     wait_for_database(settings.database_url, settings.database_wait_seconds)
     with create_app().app_context():
-        done = run()
+        done, exported = run(), bulk.run()
     if any(done) or not quietly:
         log.info("diaries_kept_up", organizations=done.organizations, offers=done.offers)
+    if exported:
+        log.info("exports_written", exports=exported)
+
+
+def write_exports(settings: Settings) -> None:
+    """Write the exports that wait; see ``keep_up``."""
+    from medical.app import create_app
+    from medical.records import bulk
+
+    configure(settings)
+    with create_app().app_context():
+        exported = bulk.run()
+    log.info("exports_written", exports=exported)

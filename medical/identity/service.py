@@ -76,6 +76,11 @@ def authenticate(access: Access, token: str) -> Actor:
     return replace(actor, second_factor_required=required, second_factor_due=due)
 
 
+def is_active(user_id: UUID) -> bool:
+    """Whether there is such an account in the present organisation, and it was not closed."""
+    return bool(db.session.scalar(select(User.active).where(User.id == user_id)))
+
+
 def without_sign_in(user_id: UUID) -> Actor | None:
     """A person of the present organisation as they would act now, for what they left to others; or None."""
     user = db.session.scalars(queries.users().where(User.id == user_id)).first()

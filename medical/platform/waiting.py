@@ -1,11 +1,13 @@
 """Reaching PostgreSQL: waiting until it answers, and saying plainly why it does not."""
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from medical.platform.logging import get_logger
@@ -13,6 +15,8 @@ from medical.platform.refusal import Refused
 
 LONGEST_PAUSE = 2.0
 CONNECT_SECONDS = 5
+LISTEN_SECONDS = 0.5
+"""How long it is listened before it is looked whether all is over."""
 OLDEST_SERVER = 15
 
 REASONS = {
@@ -107,3 +111,19 @@ def cause(error: BaseException) -> str:
     """What the driver says went wrong, without the hints that it adds."""
     first = str(error).strip().partition("\n")[0]
     return first.rpartition("failed: ")[2] or type(error).__name__
+
+
+def notifications(url: str, channel: str, over: threading.Event) -> Iterator[None]:
+    """Something each time the database says on ``channel`` that there is something to do, until ``over``.
+
+    Where it cannot be listened to, it is tried again; what was said meanwhile is lost.
+    """
+    while not over.is_set():
+        try:
+            with connected(url) as connection:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                while not over.is_set():
+                    if [*connection.notifies(timeout=LISTEN_SECONDS, stop_after=1)]:
+                        yield None
+        except psycopg.OperationalError:
+            over.wait(LONGEST_PAUSE)

@@ -45,6 +45,23 @@ class UnknownParameter(AppError):
     detail = "This cannot be searched for."
 
 
+class TooManyExports(AppError):
+    """The client has as many exports under way as it may."""
+
+    status, code, title = 429, "too_many_exports", "Too many exports"
+    detail = "Two exports of yours are under way: wait for one, or delete it."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "60"})
+
+
+class ExportFailed(AppError):
+    """The export was given up; nothing of it can be fetched."""
+
+    status, code, title = 422, "export_failed", "Export given up"
+    detail = "The export was given up; ask for it again."
+
+
 class PatientUnknown(AppError):
     """The resource speaks of a patient who is not here, or whom the caller does not see."""
 

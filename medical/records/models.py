@@ -18,7 +18,7 @@ from sqlalchemy import (
     Uuid,
     func,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from medical.platform.db import Base, Owned, Tenant, same_organization, tenant_key
@@ -89,6 +89,41 @@ class RecordImport(Tenant, Base):
     refused: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+
+
+class RecordExport(Tenant, Base):
+    """An export of many records that a service client asked for, and how far it is; it is written in the background."""
+
+    __tablename__ = "record_export"
+    __table_args__ = (tenant_key("record_export"), same_organization("record_export", "created_by", "users"))
+
+    request: Mapped[str] = mapped_column(comment="the URL by which it was asked for")
+    types: Mapped[list[str]] = mapped_column(ARRAY(Text), comment="of resources, in the order of the files")
+    since: Mapped[datetime | None] = mapped_column(comment="only what was written from then on")
+    of_patients: Mapped[bool] = mapped_column(comment="only what is in the record of a patient")
+    group_id: Mapped[str | None] = mapped_column(comment="only of the patients in this Group")
+    scopes: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), comment="of SMART, which narrow it; null: all that the client may"
+    )
+    created_by: Mapped[UUID] = mapped_column(comment="the service client that asked for it")
+    created_at: Mapped[datetime]
+    reached: Mapped[int] = mapped_column(default=0, comment="which of the types is being written")
+    after: Mapped[UUID | None] = mapped_column(comment="the last resource of it that was written")
+    completed_at: Mapped[datetime | None]
+    failure: Mapped[str | None] = mapped_column(comment="why it was given up")
+
+
+class RecordExportFile(Owned, Base):
+    """Resources of one type, a line each, as an export wrote them."""
+
+    __tablename__ = "record_export_file"
+    __table_args__ = (same_organization("record_export_file", "export_id", "record_export", ondelete="CASCADE"),)
+
+    export_id: Mapped[UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    count: Mapped[int] = mapped_column(comment="resources in it")
+    content: Mapped[bytes] = mapped_column(comment="NDJSON")
 
 
 resource_value = Table(

@@ -10,5 +10,7 @@ class Permission(StrEnum):
     """Hide a resource; its versions are kept."""
     RECORD_EDIT = "record:edit"
     """Write resources, and new versions of them."""
+    RECORD_EXPORT = "record:export"
+    """Have many records written to files: service clients."""
     RECORD_READ = "record:read"
     """Read and search: carers those of patients they care for, patients their own, service clients all."""

@@ -101,6 +101,10 @@ OTHERWISE = {
     "PUT /fhir/R4/{type_name}/{fhir_id}",  # makes a thing that is not there
     "PUT /fhir/R4/Appointment/{appointment_id}",  # names it in its body too
     "GET /fhir/R4/Slot/{slot_id}",  # has an id that is no UUID
+    "GET /fhir/R4/Group/{fhir_id}/$export",  # these four are for programs alone
+    "GET /fhir/R4/$export/{export_id}",
+    "DELETE /fhir/R4/$export/{export_id}",
+    "GET /fhir/R4/$export/{export_id}/{number}.ndjson",
 }
 """Asked for otherwise: tests/system/test_subjects.py shows that a foreign thing is as absent as any."""
 

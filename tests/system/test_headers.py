@@ -49,7 +49,7 @@ def declared(app: Flask) -> dict[str, Declaration]:
 def path_of(route: str) -> str:
     """The path of a route, with ids of nobody."""
     path = route.split()[1].replace("{name}", "start.js").replace("{type_name}", "Observation")
-    path = path.replace("{owner_type}", "Patient").replace("{kind}", "problems")
+    path = path.replace("{owner_type}", "Patient").replace("{kind}", "problems").replace("{number}", "1")
     while "{" in path:
         path = path.partition("{")[0] + str(uuid4()) + path.partition("}")[2]
     return path
@@ -58,7 +58,7 @@ def path_of(route: str) -> str:
 def calls(world: World, route: str, declaration: Declaration, patch: pytest.MonkeyPatch) -> Iterator[tuple[int, Any]]:
     """Answers to ``route``, each with the status that it is meant to have."""
     method, path, permission = route.partition(" ")[0], path_of(route), declaration.permission
-    able = world.callers[next(role for role in Role if permission is None or permission in access.POLICY[role])]
+    able = world.caller(next(role for role in Role if permission is None or permission in access.POLICY[role]))
     row = next((row for row in TABLE if row.route == route), None)
     if row:
         caller = world.caller("admin", once=row.ends_sign_ins)

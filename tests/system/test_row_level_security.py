@@ -23,7 +23,7 @@ from medical.identity.permissions import Role
 from medical.people.models import Location
 from medical.platform.db import APP_ROLE, Base, Scope, db, enter, scoped
 from medical.platform.errors import NotFound
-from medical.records import importing
+from medical.records import bulk, importing
 from tests.clinic import PASSWORD, Caller, Clinic, Form, Signer, day_after, second_factor
 from tests.conftest import SECRET, psycopg_url
 from tests.system.test_access import SMART_APP, SMART_QUESTION, proposed
@@ -140,6 +140,9 @@ def furnished(clinic: Clinic) -> Clinic:
     kept = program.post("/fhir/R4/Observation", record | of_patient).get_json()
     again = program.put(f"/fhir/R4/Observation/{kept['id']}", record | of_patient | {"id": kept["id"]})
     assert again.get_json()["meta"]["versionId"] == "2"
+    assert program.get("/fhir/R4/$export").status_code == 202
+    with clinic.app.app_context():
+        assert bulk.run([clinic.organization_id]) == 1
     with clinic.app.app_context(), scoped(Scope(clinic.organization_id)):
         importing.progress(b"digest", "file.ndjson")
         db.session.commit()

@@ -126,6 +126,29 @@ class Circle:
             return {"client_id": self.world.client()}
         return {"client_id": self.elsewhere.client() if subject == FOREIGN else str(uuid4())}
 
+    def export(self, role: Role, subject: int) -> dict[str, str]:
+        """An export of the caller's, or of another program's."""
+        if subject == ABSENT:
+            return {"export_id": str(uuid4())}
+        if subject == OWN and role is Role.SERVICE:
+            return {"export_id": self._exported(self.world, self.callers[role])}
+        world = self.elsewhere if subject == FOREIGN else self.world
+        return {"export_id": self._exported(world, world.clinic.program())}
+
+    def _exported(self, world: World, program: Caller) -> str:
+        answer = program.get("/fhir/R4/$export", _type="Patient")
+        world.no_exports()
+        return answer.headers["Content-Location"].rpartition("/")[2]
+
+    def exported_file(self, role: Role, subject: int) -> dict[str, str]:
+        """A file of an export."""
+        return self.export(role, subject) | {"number": "1"}
+
+    def group(self, _role: Role, subject: int) -> dict[str, str]:
+        """A Group."""
+        self.world.no_exports()
+        return {"fhir_id": self._new(subject, World.group)}
+
     def smart_app(self, role: Role, subject: int) -> dict[str, str]:
         """An app."""
         if subject == ABSENT:
@@ -353,6 +376,14 @@ THINGS = [
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
     Thing("GET /fhir/R4/{type_name}/{fhir_id}/_history/{version}", Circle.resource,
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("GET /fhir/R4/$export/{export_id}", Circle.export,
+          {"service": "200 404 404"}),
+    Thing("DELETE /fhir/R4/$export/{export_id}", Circle.export,
+          {"service": "202 404 404"}),
+    Thing("GET /fhir/R4/$export/{export_id}/{number}.ndjson", Circle.exported_file,
+          {"service": "200 404 404"}),
+    Thing("GET /fhir/R4/Group/{fhir_id}/$export", Circle.group,
+          {"service": "202 202 202"}),
     Thing("GET /fhir/R4/Patient/{fhir_id}/$everything", Circle.record,
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
     Thing("GET /fhir/R4/Patient/{fhir_id}/$summary", Circle.record,
