@@ -38,6 +38,7 @@ from medical.people import routes as people
 from medical.people import service as people_verbs
 from medical.platform import db, driver, health, http, logging, openapi, web
 from medical.platform.revision import MIGRATIONS
+from medical.records import merge_routes as merges
 from medical.records import routes as clinical
 from medical.records import service as records
 from medical.scheduling import feed_routes as feeds
@@ -92,6 +93,7 @@ BLUEPRINTS = (
     feeds.bp,
     feeds.calendars,
     clinical.bp,
+    merges.bp,
     fhir.bp,
     fhir_search.bp,
     fhir_appointments.bp,

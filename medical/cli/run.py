@@ -28,8 +28,6 @@ from medical.platform.server import Reservation, Server
 
 LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
-EXPORTS = "record_export"
-"""The channel on which the database says that an export was asked for."""
 UPKEEP_SECONDS = 300
 """After so long it is looked again whether anything is due."""
 
@@ -197,9 +195,9 @@ def export(over: threading.Event) -> None:
 
     What is asked for while nobody listens, is written when diaries are kept up.
     """
-    from medical.platform.waiting import notifications
+    from medical.platform.waiting import exports_asked
 
-    for _ in notifications(Settings.load().database_url, EXPORTS, over):
+    for _ in exports_asked(Settings.load().database_url, over):
         try:
             in_child(exported, refusals=REFUSALS)
         except Refused as error:

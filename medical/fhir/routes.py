@@ -14,7 +14,7 @@ from medical.fhir import capability
 from medical.fhir.joined import BASE, Json, address_of
 from medical.fhir.outcome import FHIR, all_ok, outcome
 from medical.fhir.wire import JSON_PATCH, read_json, read_resource
-from medical.people.errors import IdentifierTaken
+from medical.people.errors import IdentifierTaken, PatientMerged
 from medical.platform.authz import current_actor
 from medical.platform.errors import MalformedJson, NotFound, Stale, TooLarge, UnsupportedMediaType
 from medical.platform.http import FORM, JSON, endpoint, own_address
@@ -61,7 +61,16 @@ Query = Sequence[tuple[str, str]]
 ETAG = re.compile(r'(?:W/)?"?([0-9]{1,9})"?')
 OF_TYPE = [NotFound, NotHere, NotAcceptable]
 READING = [MalformedJson, TooLarge, UnsupportedMediaType, UnreadableResource]
-WRITING = [*OF_TYPE, *READING, InvalidResource, KeptElsewhere, PatientUnknown, PatientIncomplete, IdentifierTaken]
+WRITING = [
+    *OF_TYPE,
+    *READING,
+    InvalidResource,
+    KeptElsewhere,
+    PatientUnknown,
+    PatientIncomplete,
+    IdentifierTaken,
+    PatientMerged,
+]
 BODIES = (FHIR, JSON, "application/json+fhir")
 """Media types of a body; clients of FHIR spell it in each of these ways."""
 

@@ -67,7 +67,11 @@ def candidates(actor: Actor, person: Person, limit: int) -> list[Candidate]:
     agreeing = _agreeing(person)
     name, born, phone, email = agreeing["name"], agreeing["birth_date"], agreeing["phone"], agreeing["email"]
     likely = or_(agreeing["identifier"], and_(born, name >= LIKE), and_(or_(phone, email), name >= ALIKE))
-    query = queries.visible_patients(actor).where(likely).options(selectinload(Patient.identifiers))
+    query = (
+        queries.visible_patients(actor)
+        .where(likely, Patient.merged_into.is_(None))
+        .options(selectinload(Patient.identifiers))
+    )
     columns = [column.label(f"same_{reason}") for reason, column in agreeing.items()]
     rows = db.session.execute(query.add_columns(*columns).order_by(name.desc(), Patient.id).limit(50)).all()
     found = sorted((_weighed(row[0], dict(zip(agreeing, row[1:], strict=True))) for row in rows), key=_order)[:limit]

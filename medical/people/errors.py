@@ -17,6 +17,34 @@ class PatientIdTaken(Conflict):
     detail = "Another clinic of this installation has a patient with this id."
 
 
+class PatientMerged(Conflict):
+    """The patient turned out to be another one, who is worked with instead."""
+
+    code, title = "patient_merged", "Patient was merged"
+    detail = "This patient was merged into another one: see merged_into."
+
+
+class BothHaveAccounts(Conflict):
+    """Each of two patients has an account; one of them must be given up first."""
+
+    code, title = "both_have_accounts", "Both have accounts"
+    detail = "Both patients have an account of their own; deactivate one, and merge them then."
+
+
+class BothBusy(Conflict):
+    """Two patients have visits at the same time, which one patient cannot have."""
+
+    code, title = "both_busy", "Visits at the same time"
+    detail = "Both patients have visits at the same time: cancel or move one of them first."
+
+
+class MergeUndone(Conflict):
+    """The merge was taken back already, or what it was about has been merged further."""
+
+    code, title = "merge_undone", "Merge cannot be undone"
+    detail = "This merge was undone before, or its patient was merged into another one since: undo that first."
+
+
 class IdentifierTaken(Conflict):
     """Another patient has one of these identifiers."""
 

@@ -111,6 +111,8 @@ class Patient(Tenant, Base):
     __table_args__ = (
         tenant_key("patient"),
         same_organization("patient", "user_id", "users"),
+        same_organization("patient", "merged_into", "patient"),
+        CheckConstraint("merged_into <> id", name="merged_into"),
         UniqueConstraint("organization_id", "mrn", name="uq_patient_organization_id_mrn"),
         UniqueConstraint("user_id", name="uq_patient_user_id"),
         CheckConstraint("sex IN ('male', 'female', 'other', 'unknown')", name="sex"),
@@ -130,6 +132,7 @@ class Patient(Tenant, Base):
     phone: Mapped[str | None]
     address: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     user_id: Mapped[UUID | None] = mapped_column(comment="the patient's own account")
+    merged_into: Mapped[UUID | None] = mapped_column(comment="whom the patient turned out to be")
     search_name: Mapped[str] = mapped_column(
         Computed("search_key(given_name || ' ' || family_name)", persisted=True),
         comment="name without case and accents",
@@ -173,6 +176,29 @@ class PatientIdentifier(Tenant, Base):
         lazy="raise",
         primaryjoin="Patient.id == foreign(PatientIdentifier.patient_id)",
     )
+
+
+class PatientMerge(Tenant, Base):
+    """That two patients turned out to be one, and what was moved by that, so that it can be undone."""
+
+    __tablename__ = "patient_merge"
+    __table_args__ = (
+        same_organization("patient_merge", "source_patient_id", "patient"),
+        same_organization("patient_merge", "target_patient_id", "patient"),
+        same_organization("patient_merge", "merged_by", "users"),
+        same_organization("patient_merge", "undone_by", "users"),
+        Index("ix_patient_merge_target_patient_id", "target_patient_id"),
+        Index("ix_patient_merge_source_patient_id", "source_patient_id"),
+    )
+
+    source_patient_id: Mapped[UUID] = mapped_column(comment="who turned out to be somebody else")
+    target_patient_id: Mapped[UUID] = mapped_column(comment="who they are")
+    reason: Mapped[str]
+    moved: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="ids of what was moved, by what it is")
+    merged_by: Mapped[UUID]
+    merged_at: Mapped[datetime]
+    undone_by: Mapped[UUID | None]
+    undone_at: Mapped[datetime | None]
 
 
 class CareRelationship(Tenant, Base):

@@ -21,6 +21,8 @@ class Permission(StrEnum):
     LOCATION_CREATE = "location:create"
     LOCATION_READ = "location:read"
     PATIENT_CREATE = "patient:create"
+    PATIENT_MERGE = "patient:merge"
+    """Say that two patients are one, and take that back."""
     PATIENT_READ = "patient:read"
     """Patients one may see: the desk all of the organisation's, who cares for them theirs, patients themselves."""
     PATIENT_SEARCH = "patient:search"

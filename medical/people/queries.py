@@ -67,6 +67,7 @@ class Known(Struct, frozen=True):
 KNOWN = text(
     "SELECT id, user_id, id IN (SELECT own_patients(caller_id()))"
     " OR id IN (SELECT proxied_patients(caller_id(), 'appointments')) FROM patient_cards(:patient_id)"
+    " WHERE merged_into(id) IS NULL"
 )
 BY_GLASS_ALONE = text(
     "SELECT coalesce(bool_and(kind = 'grant'), false) FROM care(caller_id())"
@@ -126,6 +127,7 @@ def search_patients(
     """
     rank = _rank(q) if q else literal(0.0)
     query = visible_patients(actor).options(selectinload(Patient.identifiers)).add_columns(rank.label("rank"))
+    query = query.where(Patient.merged_into.is_(None))
     if q:
         query = query.where(or_(_likeness(q) >= NAME_LIKE, _contains(q), _is_theirs(q)))
     names = (Patient.family_name, Patient.given_name)
@@ -173,6 +175,7 @@ def likely_same(
     )
     born_and_named = (Patient.birth_date == birth_date) & (func.similarity(name, Patient.search_name) >= SAME_NAME)
     query = select(Patient).where(or_(same_identifier, born_and_named) if identifiers else born_and_named)
+    query = query.where(Patient.merged_into.is_(None))
     return db.session.scalars(
         query.order_by(func.similarity(name, Patient.search_name).desc(), Patient.id).limit(5)
     ).all()

@@ -13,6 +13,7 @@ from medical.people.errors import (
     ContactFieldsOnly,
     IdentifierTaken,
     LocationExists,
+    PatientMerged,
     PossibleDuplicate,
 )
 from medical.people.permissions import Permission
@@ -153,7 +154,7 @@ def list_duplicates(patient_id: UUID) -> DuplicatesOut:
     permission=Permission.PATIENT_UPDATE,
     body=UpdatePatient,
     returns=(200, PatientOut),
-    errors=[IdentifierTaken, ContactFieldsOnly],
+    errors=[IdentifierTaken, ContactFieldsOnly, PatientMerged],
     audit=Action.PATIENT_UPDATED,
     if_match=True,
     etag=True,

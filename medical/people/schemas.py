@@ -155,7 +155,10 @@ class PatientQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class PatientOut(Output, frozen=True, kw_only=True):
-    """A patient; of one whose record the caller does not see (`seen` is false) only what it takes to recognise them."""
+    """A patient; of one whose record the caller does not see (`seen` is false) only what it takes to recognise them.
+
+    `merged_into` is whom the patient turned out to be: work with that one.
+    """
 
     id: UUID
     mrn: str
@@ -168,6 +171,7 @@ class PatientOut(Output, frozen=True, kw_only=True):
     identifiers: list[Identifier]
     address: Address | None
     seen: bool
+    merged_into: UUID | None
     version: Version
 
     @classmethod
@@ -175,7 +179,7 @@ class PatientOut(Output, frozen=True, kw_only=True):
         """The patient as callers see them."""
         if isinstance(patient, Card):
             values = {name: getattr(patient, name) for name in Card.__struct_fields__}
-            return cls(**values, email=None, phone=None, identifiers=[], address=None, seen=False)
+            return cls(**values, email=None, phone=None, identifiers=[], address=None, seen=False, merged_into=None)
         return cls(
             id=patient.id,
             mrn=patient.mrn,
@@ -188,6 +192,7 @@ class PatientOut(Output, frozen=True, kw_only=True):
             identifiers=[Identifier(system=one.system, value=one.value) for one in patient.identifiers],
             address=Address(**patient.address) if patient.address else None,
             seen=True,
+            merged_into=patient.merged_into,
             version=patient.version,
         )
 

@@ -22,6 +22,7 @@ from medical.people.errors import (
     IdentifierTaken,
     LocationExists,
     PatientIdTaken,
+    PatientMerged,
     PossibleDuplicate,
 )
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
@@ -87,7 +88,7 @@ def register_account(
     )
     db.session.add(patient)
     db.session.flush()
-    _tell(patient)
+    tell(patient)
     audit.touch("patient", patient.id, patient_id=patient.id)
     return user.id, patient.id
 
@@ -125,11 +126,11 @@ def _add_patient(**values: Any) -> Patient:
     patient = Patient(**{"id": new_id()} | values)
     db.session.add(patient)
     flush_or_raise(IDENTIFIER_TAKEN)
-    _tell(patient)
+    tell(patient)
     return patient
 
 
-def _tell(patient: Patient) -> None:
+def tell(patient: Patient) -> None:
     """Tell those who want to know that a patient is new or has changed, within the transaction."""
     for listener in CHANGED:
         listener(patient)
@@ -223,13 +224,15 @@ def update_patient(actor: Actor, patient_id: UUID, expected_version: int | None,
     if beyond and not actor.roles & queries.DESK and not queries.cares_for(patient_id):
         raise ContactFieldsOnly
     identity.ensure_version(patient.version, expected_version)
+    if patient.merged_into:
+        raise PatientMerged
     for name, value in changes.items():
         if name == "identifiers":
             _replace_identifiers(patient, value)
         else:
             setattr(patient, name, value)
     flush_or_raise(IDENTIFIER_TAKEN)
-    _tell(patient)
+    tell(patient)
     return patient
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from medical.platform.logging import get_logger
@@ -15,7 +14,7 @@ from medical.platform.refusal import Refused
 
 LONGEST_PAUSE = 2.0
 CONNECT_SECONDS = 5
-LISTEN_SECONDS = 0.5
+LISTEN, LISTEN_SECONDS = "LISTEN record_export", 0.5
 """How long it is listened before it is looked whether all is over."""
 OLDEST_SERVER = 15
 
@@ -113,15 +112,15 @@ def cause(error: BaseException) -> str:
     return first.rpartition("failed: ")[2] or type(error).__name__
 
 
-def notifications(url: str, channel: str, over: threading.Event) -> Iterator[None]:
-    """Something each time the database says on ``channel`` that there is something to do, until ``over``.
+def exports_asked(url: str, over: threading.Event) -> Iterator[None]:
+    """Something each time the database says that an export was asked for, until ``over``.
 
     Where it cannot be listened to, it is tried again; what was said meanwhile is lost.
     """
     while not over.is_set():
         try:
             with connected(url) as connection:
-                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                connection.execute(LISTEN)
                 while not over.is_set():
                     if [*connection.notifies(timeout=LISTEN_SECONDS, stop_after=1)]:
                         yield None

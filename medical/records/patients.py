@@ -4,7 +4,7 @@ A row and its resource are one patient with one version. Whoever changes the row
 transaction, and the reverse; where both say something, the row is right.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,8 @@ Json = dict[str, Any]
 TYPE = "Patient"
 PARTS = {"city": "city", "state": "state", "postal_code": "postalCode", "country": "country"}
 """Parts of an address, as the row and as FHIR names them."""
+REPLACED_BY = "replaced-by"
+"""The type of a link to who a patient turned out to be."""
 LENGTH_OF_A_DAY = 10
 LONGEST = 200
 """Characters of a name or identifier that rows have, as at the desk; the document has all of it."""
@@ -115,6 +117,11 @@ def document_of(patient: Patient, before: Json | None) -> Json:
     if said["address"] != row["address"]:
         address = _fhir_address(row["address"])
         _keep(made, "address", _with_first(made.get("address", []), 0, address))
+    _keep(made, "link", [*_links(made, patient)])
+    if patient.merged_into:
+        made["active"] = False
+    elif made.get("active") is False and REPLACED_BY in [one.get("type") for one in (before or {}).get("link", ())]:
+        del made["active"]
     if set(said["identifiers"]) != set(row["identifiers"]):
         kept = [one for one in made.get("identifier", []) if _pair(one) is None or _pair(one) in row["identifiers"]]
         there = {_pair(one) for one in kept}
@@ -123,6 +130,13 @@ def document_of(patient: Patient, before: Json | None) -> Json:
         ]
         _keep(made, "identifier", [*kept, *new])
     return made
+
+
+def _links(document: Json, patient: Patient) -> Iterator[Json]:
+    """The other Patients that a Patient is linked to; who replaces them, the row says."""
+    yield from (one for one in document.get("link", ()) if one.get("type") != REPLACED_BY)
+    if patient.merged_into:
+        yield {"other": {"reference": f"{TYPE}/{patient.merged_into}"}, "type": REPLACED_BY}
 
 
 def _columns(document: Json) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Literal
+from uuid import UUID
 
 from msgspec import Meta, field
 
+from medical.people.models import PatientMerge
 from medical.platform.errors import FieldProblem
 from medical.platform.paging import PageQuery
 from medical.platform.wire import Input, Instant, LongText, Output, Text
@@ -64,6 +66,49 @@ class VitalOut(Output, frozen=True, kw_only=True):
             unit=one.unit,
             interpretation=one.interpretation,
         )
+
+
+class MergePatients(Input, frozen=True, kw_only=True):
+    """Who turned out to be this patient, and how that is known."""
+
+    source_patient_id: UUID
+    reason: Text
+
+
+class MergeOut(Output, frozen=True, kw_only=True):
+    """That two patients were one: `moved` says how much of what became the target's."""
+
+    id: UUID
+    source_patient_id: UUID
+    target_patient_id: UUID
+    reason: str
+    moved: dict[str, int]
+    merged_by: UUID
+    merged_at: Instant
+    undone_by: UUID | None
+    undone_at: Instant | None
+
+    @classmethod
+    def of(cls, merge: PatientMerge) -> "MergeOut":
+        """The merge as callers see it."""
+        counts = {name: len(ids) for name, ids in merge.moved.items() if isinstance(ids, list)}
+        return cls(
+            id=merge.id,
+            source_patient_id=merge.source_patient_id,
+            target_patient_id=merge.target_patient_id,
+            reason=merge.reason,
+            moved=counts | {"account": int(bool(merge.moved["account"]))},
+            merged_by=merge.merged_by,
+            merged_at=merge.merged_at,
+            undone_by=merge.undone_by,
+            undone_at=merge.undone_at,
+        )
+
+
+class MergesOut(Output, frozen=True, kw_only=True):
+    """Whom a patient was merged with, the latest first."""
+
+    items: list[MergeOut]
 
 
 class VitalsOut(Output, frozen=True, kw_only=True):

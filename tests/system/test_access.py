@@ -125,6 +125,15 @@ class World:
         app = self.smart_app()
         return Form({"token": "made up"} | {name: app[name] for name in ("client_id", "client_secret")})
 
+    def twin(self) -> dict[str, str]:
+        """Who is to be merged: a new patient."""
+        return {"source_patient_id": self.clinic.patient()["id"], "reason": "registered twice"}
+
+    def merge(self) -> str:
+        """The id of a merge of the patient."""
+        path = f"/patients/{self.patient['id']}/merges"
+        return str(self.clinic.admin.post(path, self.twin()).get_json()["id"])
+
     def no_exports(self) -> str:
         """Nothing, once no export waits any more."""
         with self.app.app_context():
@@ -749,6 +758,12 @@ TABLE = [
         lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/Observation", None)),
     Row("POST /fhir/R4/{owner_type}/{owner_id}/{type_name}/_search", "403 200 200 403 200 403 200 401",
         lambda w: (f"/fhir/R4/Patient/{w.patient['id']}/Observation/_search", Form({"status": "final"}))),
+    Row("POST /api/v1/patients/{patient_id}/merges",         "201 403 403 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/merges", w.twin())),
+    Row("GET /api/v1/patients/{patient_id}/merges",          "200 403 403 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/merges", None)),
+    Row("POST /api/v1/patients/{patient_id}/merges/{merge_id}/undo", "200 403 403 403 403 403 403 401",
+        lambda w: (f"/patients/{w.patient['id']}/merges/{w.merge()}/undo", None)),
     Row("GET /fhir/R4/$export",                              "403 403 403 403 403 403 202 401",
         lambda w: (f"/fhir/R4/$export{w.no_exports()}", None)),
     Row("GET /fhir/R4/Patient/$export",                      "403 403 403 403 403 403 202 401",
@@ -883,6 +898,8 @@ STEP_UP = [
     "PATCH /api/v1/service-clients/{client_id}",
     "POST /api/v1/service-clients/{client_id}/rotate-secret",
     "POST /api/v1/service-clients/{client_id}/deactivate",
+    "POST /api/v1/patients/{patient_id}/merges",
+    "POST /api/v1/patients/{patient_id}/merges/{merge_id}/undo",
     "POST /api/v1/smart-apps",
     "PATCH /api/v1/smart-apps/{app_id}",
     "POST /api/v1/smart-apps/{app_id}/rotate-secret",

@@ -199,6 +199,8 @@ class TestByHand:
             "has_role(uuid,text[])",
             "keep_capacity()",
             "local_to_instant(timestamp without time zone,text)",
+            "merged_into(uuid)",
+            "move_patient_rows(uuid,uuid,jsonb)",
             "note_care()",
             "note_participant()",
             "note_upkeep()",

@@ -43,6 +43,8 @@ APPENDED_TO = {"audit_event", "appointment_event"}
 WITH_OWNERS_RIGHTS = {
     "care",
     "cared_patients",
+    "merged_into",
+    "move_patient_rows",
     "own_patients",
     "patient_cards",
     "proxied_patients",
@@ -51,7 +53,7 @@ WITH_OWNERS_RIGHTS = {
     "seen_patients",
     "taking_part",
 }
-"""What the policies of sight are made of, the cards of patients whom somebody does not see, and taken ids."""
+"""What the policies of sight are made of, the cards of patients whom somebody does not see, taken ids, and merging."""
 OF_THE_TRAIL = {"audit_backlog", "audit_gaps", "prepare_audit_months"}
 """Which say of everybody's trail how much waits and where it is not whole, and make its coming months."""
 WRITTEN_ONLY = {"audit_search"}
@@ -130,6 +132,9 @@ def furnished(clinic: Clinic) -> Clinic:
     clinic.relate(patient, doctor)
     app = clinic.admin.post("/smart-apps", SMART_APP).get_json()
     ask_and_allow(clinic, app["client_id"], doctor, patient["id"])
+    twin = clinic.patient()
+    merge = {"source_patient_id": twin["id"], "reason": "registered twice"}
+    assert clinic.admin.post(f"/patients/{other['id']}/merges", merge).status_code == 201
     clinic.propose_proxy(patient, clinic.user(Role.PATIENT))
     assert clinic.admin.post("/calendar-feeds", {"patient_id": patient["id"]}).status_code == 201
     said = proposed(clinic.booking(patient, doctor, kind, day_after(8, "10:00")))
@@ -308,7 +313,7 @@ class TestScope:
                 assert connection.execute(statement).rowcount >= 1
             connection.execute("SELECT set_config('app.organization_id', %s, true)", [str(clinics[1].organization_id)])
             query = "SELECT count(*) FILTER (WHERE family_name = 'x'), count(*) FROM patient"
-            assert connection.execute(query).fetchone() == (0, 2)
+            assert connection.execute(query).fetchone() == (0, 3)
             assert connection.execute("SELECT count(*) FROM availability").fetchone() == (1,)
 
     @pytest.mark.parametrize("table", ["location", "patient", "users"])

@@ -99,6 +99,8 @@ DEPENDENT = {f"POST /api/v1/appointments/{{appointment_id}}/{move}" for move in 
     "POST /api/v1/service-clients",
     "POST /api/v1/service-clients/{client_id}/rotate-secret",
     "POST /api/v1/users",
+    "POST /api/v1/patients/{patient_id}/merges",
+    "POST /api/v1/patients/{patient_id}/merges/{merge_id}/undo",
     "POST /api/v1/smart-apps",
     "POST /api/v1/smart-apps/{app_id}/launches",
     "POST /api/v1/smart-apps/{app_id}/rotate-secret",

@@ -126,6 +126,14 @@ class Circle:
             return {"client_id": self.world.client()}
         return {"client_id": self.elsewhere.client() if subject == FOREIGN else str(uuid4())}
 
+    def merge(self, role: Role, subject: int) -> dict[str, str]:
+        """A merge of the patient."""
+        parts = self.patient(role, subject)
+        if subject < FOREIGN:
+            made = self.clinic.admin.post(f"/patients/{parts['patient_id']}/merges", self.world.twin())
+            return parts | {"merge_id": made.get_json()["id"]}
+        return parts | {"merge_id": self.elsewhere.merge() if subject == FOREIGN else str(uuid4())}
+
     def export(self, role: Role, subject: int) -> dict[str, str]:
         """An export of the caller's, or of another program's."""
         if subject == ABSENT:
@@ -376,6 +384,12 @@ THINGS = [
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
     Thing("GET /fhir/R4/{type_name}/{fhir_id}/_history/{version}", Circle.resource,
           {"clinician nurse": "404 200 404", "patient": "200 200 404", "service": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/merges", Circle.patient,
+          {"admin": "201 201 201"}),
+    Thing("GET /api/v1/patients/{patient_id}/merges", Circle.patient,
+          {"admin": "200 200 200"}),
+    Thing("POST /api/v1/patients/{patient_id}/merges/{merge_id}/undo", Circle.merge,
+          {"admin": "200 200 200"}),
     Thing("GET /fhir/R4/$export/{export_id}", Circle.export,
           {"service": "200 404 404"}),
     Thing("DELETE /fhir/R4/$export/{export_id}", Circle.export,
