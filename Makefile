@@ -46,7 +46,7 @@ bench: $(DEV)
 	@$(PY) -m tools.bench $(ARGS)
 
 test: $(DEV)
-	@$(PY) -m pytest -n auto $(ARGS)
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(DEV)
 	@$(PY) -m ruff format --check .

@@ -21,6 +21,7 @@ from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.platform.errors import FieldProblem, InvalidRequest, NotFound
 from medical.platform.ids import new_id
+from medical.platform.scopes import parsed_all
 
 GLASS_LIFETIME = timedelta(hours=1)
 """How long a broken glass gives sight of the patient."""
@@ -245,8 +246,10 @@ def explain_access(user_id: UUID, permission: str, patient_id: UUID | None) -> t
         chain.append(Link("role", False, "the user holds no role"))
     allowed = account.active and bool(holding)
     if account.scopes is not None:
-        scoped = permission in account.scopes
-        chain.append(Link("scope", scoped, f"the client's scopes {'name' if scoped else 'do not name'} it"))
+        smart = ", ".join(map(str, parsed_all(account.scopes)))
+        scoped = permission in account.scopes or bool(smart)
+        said = f"allow it within FHIR, for {smart}" if smart else "name it" if scoped else "do not name it"
+        chain.append(Link("scope", scoped, f"the client's scopes {said}"))
         allowed = allowed and scoped
     if patient_id:
         seen, links = _explain_sight(user_id, patient_id)

@@ -180,7 +180,7 @@ class TestKindsOfTokens:
         for rule, method, declaration in declared_routes(app):
             if declaration.permission is None:
                 continue
-            types = {"type_name": "Observation", "owner_type": "Patient", "kind": "problems"}
+            types = {"type_name": "Observation", "owner_type": "Patient", "kind": "problems", "number": 1}
             parts = {name: types.get(name, NOBODY) for name in rule.arguments}
             path = rule.build(parts, append_unknown=False)
             assert path

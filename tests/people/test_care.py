@@ -458,6 +458,15 @@ class TestExplain:
             assert explanation["allowed"] is allowed
             assert ("scope", allowed) in [(link["kind"], link["holds"]) for link in explanation["chain"]]
 
+    def test_a_client_by_its_smart_scopes(self, ward: Ward) -> None:
+        """Which name no permission, and narrow it within FHIR."""
+        client = ward.clinic.client("system/Observation.rs")
+        query = {"user_id": client["client_id"], "permission": "record:read"}
+        explanation = ward.clinic.admin.get("/access/explain", **query).get_json()
+        assert explanation["allowed"]
+        [scope] = [link for link in explanation["chain"] if link["kind"] == "scope"]
+        assert scope["detail"].endswith("within FHIR, for system/Observation.rs")
+
     def test_what_has_ended_is_told_as_such(self, ward: Ward) -> None:
         given = ward.clinic.relate(ward.patient, ward.nurse)
         ward.clinic.admin.post(ward.path(f"/care-relationships/{given['id']}/end"), {"reason": "over"})

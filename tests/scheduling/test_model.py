@@ -252,7 +252,7 @@ def machine_in(surgery: Surgery) -> type[RuleBasedStateMachine]:
 @pytest.mark.timeout(0)  # as many histories as are asked for
 def test_any_history_is_as_on_paper(app: Flask) -> None:
     many = settings(
-        max_examples=int(os.environ.get("HISTORIES", "12")),
+        max_examples=int(os.environ.get("HISTORIES", "8")),
         stateful_step_count=30,
         deadline=None,
         derandomize=True,

@@ -414,7 +414,7 @@ CHANGES = [
     date(2026, 10, 4),
     date(2027, 4, 4),
 ]
-bounded = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+bounded = settings(derandomize=True, database=None, deadline=None, max_examples=40)
 
 
 @dataclass(frozen=True)
