@@ -34,6 +34,8 @@ GIVEN_UP = "the client was closed meanwhile"
 
 ASKED = text("SELECT pg_notify('record_export', CAST(:organization_id AS text))")
 """Tells the program behind the requests that there is something to do, once the transaction commits."""
+PATIENTLY = text("SET LOCAL statement_timeout = '5min'")
+"""Nobody waits for a file but who asked for it; the limits of requests are shorter."""
 EACH = text("SELECT id FROM upkeep WHERE CAST(:only AS uuid[]) IS NULL OR id = ANY(:only) ORDER BY id")
 
 
@@ -148,6 +150,7 @@ def _step(organization_id: UUID) -> bool | None:
         db.session.rollback()
         return None
     enter(Scope(organization_id, export.created_by))
+    db.session.execute(PATIENTLY)
     actor = _actor(export)
     if actor is None:
         export.failure, export.completed_at = GIVEN_UP, clock.now()
