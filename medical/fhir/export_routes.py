@@ -27,7 +27,6 @@ NDJSON = "application/fhir+ndjson"
 FORMATS = (NDJSON, "application/ndjson", "ndjson")
 PARAMETERS = {"_outputFormat", "_since", "_type", "_format", "_pretty"}
 ASKING = [*OF_TYPE, TooManyExports, UnknownParameter]
-PROGRESS = "X-Progress"
 
 
 @endpoint(
@@ -93,7 +92,7 @@ def show(export_id: UUID, query: Query) -> Answer:
     export = bulk.get(current_actor(), export_id)
     if export.completed_at is None:
         progress = f"{export.reached} of {len(export.types)} types of resources"
-        return Answer(202, {PROGRESS: progress, "Retry-After": "2"}, b"")
+        return Answer(202, {"X-Progress": progress, "Retry-After": "2"}, b"")
     here = f"{own_address()}{BASE}/$export/{export.id}"
     manifest = {
         "transactionTime": export.created_at.isoformat(),

@@ -124,5 +124,6 @@ def exports_asked(url: str, over: threading.Event) -> Iterator[None]:
                 while not over.is_set():
                     if [*connection.notifies(timeout=LISTEN_SECONDS, stop_after=1)]:
                         yield None
-        except psycopg.OperationalError:
+        except psycopg.Error as error:
+            log.warning("exports_unheard", reason=cause(error), place=place(url))
             over.wait(LONGEST_PAUSE)

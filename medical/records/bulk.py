@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, cast, delete, func, select, text
+from sqlalchemy import ColumnElement, Text, cast, delete, func, select, text
 
 from medical.audit import service as audit
 from medical.audit.events import Action
@@ -20,7 +20,7 @@ from medical.platform.authz import Actor, App
 from medical.platform.db import Scope, db, enter, scope_organization
 from medical.platform.errors import NotFound
 from medical.platform.scopes import parsed_all
-from medical.records import exporting, queries, service
+from medical.records import exporting, patients, queries, service
 from medical.records.errors import ExportFailed, TooManyExports
 from medical.records.models import RecordExport, RecordExportFile, Resource, resource_value
 from medical.records.service import COLUMNS, Stored
@@ -36,7 +36,6 @@ ASKED = text("SELECT pg_notify('record_export', CAST(:organization_id AS text))"
 """Tells the program behind the requests that there is something to do, once the transaction commits."""
 PATIENTLY = text("SET LOCAL statement_timeout = '5min'")
 """Nobody waits for a file but who asked for it; the limits of requests are shorter."""
-EACH = text("SELECT id FROM upkeep WHERE CAST(:only AS uuid[]) IS NULL OR id = ANY(:only) ORDER BY id")
 
 
 class Wanted(NamedTuple):
@@ -121,11 +120,12 @@ def remove(actor: Actor, export_id: UUID) -> None:
 
 def run(only: Collection[UUID] | None = None) -> int:
     """Write what waits, in every organisation or ``only`` some, and forget what is over; how many were completed."""
-    organizations = db.session.scalars(EACH, {"only": None if only is None else [*only]}).all()
+    organizations = db.session.scalars(patients.EACH, {"only": None if only is None else [*only]}).all()
     db.session.rollback()
     count = 0
     try:
         for organization_id in organizations:
+            _forget(organization_id)
             while (done := _step(organization_id)) is not None:
                 count += done
     finally:
@@ -134,15 +134,18 @@ def run(only: Collection[UUID] | None = None) -> int:
     return count
 
 
+def _forget(organization_id: UUID) -> None:
+    """Remove the exports of an organisation that can be fetched no more, with their files."""
+    enter(Scope(organization_id))
+    db.session.execute(delete(RecordExport).where(RecordExport.completed_at < clock.now() - KEPT))
+    db.session.commit()
+
+
 def _step(organization_id: UUID) -> bool | None:
     """Write one file of what waits in an organisation, and commit; whether an export is complete by that.
 
     None where nothing waits; an export at which another process works waits for nobody.
     """
-    enter(Scope(organization_id))
-    over = RecordExport.completed_at < clock.now() - KEPT
-    db.session.execute(delete(RecordExport).where(over))
-    db.session.commit()
     enter(Scope(organization_id))
     waiting = select(RecordExport).where(RecordExport.completed_at.is_(None)).order_by(RecordExport.created_at)
     export = db.session.scalars(waiting.limit(1).with_for_update(skip_locked=True)).first()
@@ -208,13 +211,13 @@ def _conditions(export: RecordExport) -> list[ColumnElement[bool]]:
         conditions.append(Resource.patient_id.is_not(None))
     if export.group_id:
         group = select(Resource.id).where(Resource.type == "Group", Resource.fhir_id == export.group_id)
-        members = select(cast(resource_value.c.target_id, Uuid)).where(
+        members = select(resource_value.c.target_id).where(
             resource_value.c.organization_id == scope_organization(),
             resource_value.c.resource_id.in_(group),
             resource_value.c.parameter == "member",
             resource_value.c.target_type == "Patient",
         )
-        conditions.append(Resource.patient_id.in_(members))
+        conditions.append(cast(Resource.patient_id, Text).in_(members))
     return conditions
 
 

@@ -150,8 +150,8 @@ def _move_resources(source_id: UUID, target_id: UUID, only: Sequence[str] | None
     """Ids of the resources that speak of the other patient now, in a version of their own."""
     with unattended():
         about = {"organization_id": scope_organization(), "source": str(source_id)}
-        ids = sorted(str(one) for one in db.session.scalars(ABOUT, about))
-        ids = [one for one in ids if only is None or one in set(only)]
+        found = {str(one) for one in db.session.scalars(ABOUT, about)}
+        ids = sorted(found if only is None else found.intersection(only))
         if ids:
             now = clock.now()
             stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,6 +1,5 @@
 """What an app reaches of what its user may see: scopes of SMART as conditions on resources."""
 
-from functools import lru_cache
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, false, or_
@@ -70,7 +69,6 @@ def _way(scope: Scope, actor: Actor, letter: str) -> Condition:
     return and_(True, *conditions)
 
 
-@lru_cache(256)
 def _criteria(scope: Scope) -> tuple[Condition, ...]:
     """What a resource must fit. Raises ``UnknownParameter``."""
     return tuple(_fitting(scope, name, text) for name, text in scope.criteria)

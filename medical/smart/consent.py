@@ -137,10 +137,12 @@ class Consent:
             raise _back(parameters["redirect_uri"], parameters.get("state"), "invalid_request", "launch is over")
         return launch
 
-    def sign_in(self, access: Access, app: SmartApp, asked: Asked, **credentials: str | None) -> tuple[Ticket, Actor]:
+    def sign_in(
+        self, access: Access, app: SmartApp, asked: Asked, *, email: str, password: str, otp: str | None
+    ) -> tuple[Ticket, Actor]:
         """Who signed in to answer. Raises what ``prove`` raises, ``OtherClinic`` or ``SecondFactorRequired``."""
         organization_id = app.organization_id
-        person = accounts.prove(access, **credentials)  # type: ignore[arg-type]  # the form has the names
+        person = accounts.prove(access, email=email, password=password, otp=otp)
         if person.organization_id != organization_id:
             raise OtherClinic
         audit.touch("smart-app", UUID(asked.client_id))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from urllib.parse import urlsplit
 
-from flask import render_template, request
+from flask import render_template
 
 from medical.identity.errors import InvalidCredentials, OtpRequired
 from medical.people.models import Patient
@@ -104,9 +104,7 @@ def refusal_page(refusal: AppError, request_id: str) -> tuple[str, bytes]:
         detail = "Go back and try again: email, password and code do not belong together."
     if refusal.errors:
         detail = "; ".join(f"{one.pointer.strip('/')} {one.message}" for one in refusal.errors)
-    body = render_template(
-        "smart/refusal.html", style=STYLE, title=title, detail=detail, request_id=request_id, path=request.path
-    )
+    body = render_template("smart/refusal.html", style=STYLE, title=title, detail=detail, request_id=request_id)
     return HTML, body.encode()
 
 

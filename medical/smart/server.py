@@ -81,7 +81,8 @@ class Request(OAuth2Request):
     ) -> None:
         """``app``: which proved itself; ``ring``: which signs its tokens."""
         super().__init__(method, PLACE)
-        self.payload = BasicOAuth2Payload(dict(parameters))
+        self._parameters = dict(parameters)
+        self.payload = BasicOAuth2Payload(self._parameters)
         self._app, self._ring = app, ring
 
     @property
@@ -101,7 +102,7 @@ class Request(OAuth2Request):
     @property
     def form(self) -> Mapping[str, str]:
         """The parameters."""
-        return self.payload.data  # type: ignore[no-any-return]  # Authlib has no types
+        return self._parameters
 
 
 class Server(AuthorizationServer):

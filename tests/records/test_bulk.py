@@ -101,7 +101,8 @@ class TestExport:
         assert (len(found["Patient"]), len(found["Observation"])) == (2, 2)
         assert "Organization" not in found
         member = {"entity": {"reference": f"Patient/{ward.patients[0]['id']}"}}
-        group = {"resourceType": "Group", "type": "person", "actual": True, "member": [member]}
+        elsewhere = {"entity": {"reference": "Patient/of-another-house"}}
+        group = {"resourceType": "Group", "type": "person", "actual": True, "member": [member, elsewhere]}
         made = ward.fhir.made(group)
         found = ward.fetched(_written(ward, f"Group/{made['id']}/$export"))
         assert [one["id"] for one in found["Patient"]] == [ward.patients[0]["id"]]

@@ -5,6 +5,7 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
+from werkzeug.test import TestResponse
 
 from medical.identity.permissions import Role
 from medical.platform import clock
@@ -15,9 +16,9 @@ from tests.smart.conftest import AUD, BACK, App, sent_back
 RECORD = "launch/patient patient/*.rs"
 
 
-def refused(answer: object) -> tuple[int, str]:
+def refused(answer: TestResponse) -> tuple[int, str]:
     """Status and OAuth's word."""
-    return answer.status_code, answer.get_json()["error"]  # type: ignore[attr-defined]  # a response of the test client
+    return answer.status_code, answer.get_json()["error"]
 
 
 class TestPages:

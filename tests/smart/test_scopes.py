@@ -100,6 +100,12 @@ class TestReading:
         assert fhir.ids("Patient?_has:Observation:subject:category=vital-signs") == [ward.one["id"]]
         assert fhir.ids("Patient?_has:Observation:subject:category=laboratory") == []
 
+    def test_is_narrowed_alike_in_every_clinic(self, ward: Ward, other_clinic: Clinic) -> None:
+        """The same words, one after the other in one process."""
+        for one in (ward, Ward(other_clinic, App(other_clinic))):
+            fhir = one.acting(f"launch/patient patient/Observation.rs?{VITALS}", one.one)
+            assert fhir.ids("Observation") == [one.id("one vital-signs")]
+
     def test_knows_reading_from_searching(self, ward: Ward) -> None:
         """Each has its letter (ACC-14)."""
         vital = ward.id("one vital-signs")
