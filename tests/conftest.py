@@ -5,7 +5,9 @@ keeps the organisations apart. So tests commit as the program does, and may race
 """
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,6 +31,9 @@ def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are processors: tests that start programs wait for them most of the time."""
     return (os.cpu_count() or 1) + 1
 
+
+Prepare = Callable[[Path], Path]
+"""Makes the data folder that it is given, and gives it back."""
 
 SECRET = "only for tests: 4Zk2vQx8Lr6Wt1Ns9Ub3"
 
@@ -98,12 +103,22 @@ class MakeDatabase:
         self.server_url = server_url
         self.names: list[str] = []
 
-    def __call__(self) -> str:
-        """The URL of a new database."""
+    def __call__(self, template: str = "template1") -> str:
+        """The URL of a new database: a copy of ``template``."""
         name = f"medical_test_{uuid4().hex[:12]}"
-        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         self.names.append(name)
         return sqlalchemy_url(self.server_url, database=name)
+
+    def migrated(self) -> str:
+        """The URL of a new database at the head: a copy of one that was migrated once."""
+        return self(self._template)
+
+    @cached_property
+    def _template(self) -> str:
+        url = self()
+        schema.migrate(url)
+        return self.names[-1]
 
     def drop_all(self) -> None:
         """Remove what was made."""
@@ -123,9 +138,31 @@ def psycopg_url(url: str) -> str:
 @pytest.fixture(scope="session")
 def database_url(make_database: MakeDatabase) -> str:
     """The database of this run, migrated, as the role that owns it."""
-    url = make_database()
-    schema.migrate(url)
-    return url
+    return make_database.migrated()
+
+
+@pytest.fixture(scope="session")
+def prepared(plain_environment: None) -> Iterator[Prepare]:
+    """Makes data folders as a first start leaves them: a cluster with a database at the head, nobody in it.
+
+    For tests of running programs that are not about the first start, which takes seconds.
+    """
+    with folder() as place:
+        with EmbeddedPostgres(place / "data", durable=False) as server:
+            schema.migrate(server.owner_url)
+
+        def prepare(data: Path) -> Path:
+            subprocess.run(["cp", "-a", str(place / "data"), str(data)], check=True)
+            return data
+
+        yield prepare
+
+
+@pytest.fixture
+def data(prepared: Prepare) -> Iterator[Path]:
+    """A data folder that was started with before."""
+    with folder() as place:
+        yield prepared(place / "data")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from medical.audit.verifier import Problem, Record, Verification
 from medical.config import Mode
 from medical.identity import keys
 from medical.identity.permissions import Role
-from medical.platform import schema
 from medical.platform.db import db
 from tests.clinic import Clinic
 from tests.conftest import SECRET, MakeDatabase, psycopg_url
@@ -71,8 +70,7 @@ class Trail:
 @pytest.fixture
 def trail(make_database: MakeDatabase, app: Flask) -> Iterator[Trail]:
     """An empty one."""
-    url = make_database()
-    schema.migrate(url)
+    url = make_database.migrated()
     own = create_app({"database_url": url, "secret_key": SECRET, "mode": Mode.TEST})
     with own.app_context():
         keys.ensure_ring(own.extensions["settings"])

@@ -174,9 +174,9 @@ class TestArchive:
 class TestRunning:
     """The trail is sealed wherever the program runs."""
 
-    def test_by_the_program_itself_and_again_after_a_crash_of_its_database(self, tmp_path: Path) -> None:
+    def test_by_the_program_itself_and_again_after_a_crash_of_its_database(self, data: Path) -> None:
         """With a key of its own, which only its owner reads."""
-        with Program(tmp_path / "data").ready() as program:
+        with Program(data).ready() as program:
             assert program.event("sealing")["public_key"]
             assert (program.data / "audit_seal_key.pem").stat().st_mode & 0o777 == 0o600
             server = program.postgres()

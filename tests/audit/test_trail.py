@@ -299,8 +299,7 @@ class TestMonths:
 
     def test_what_came_before_its_month_was_made_moves_there(self, make_database: MakeDatabase) -> None:
         """Nothing is refused meanwhile, and the sealer's role makes months without owning them."""
-        url = make_database()
-        schema.migrate(url)
+        url = make_database.migrated()
         insert = (
             "INSERT INTO audit_event (id, occurred_at, actor_roles, action, outcome, format, digest)"
             " VALUES (gen_random_uuid(), %s, '{}', 'made.up', 'success', 1, sha256(''))"

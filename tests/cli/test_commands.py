@@ -39,14 +39,14 @@ class TestCreateAdmin:
         with EmbeddedPostgres(tmp_path / "data") as server:
             assert emails(server) == ["ada@clinic.example"]
 
-    def test_it_works_beside_a_running_program_and_leaves_it_running(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as program:
+    def test_it_works_beside_a_running_program_and_leaves_it_running(self, data: Path) -> None:
+        with Program(data).ready() as program:
             assert create_admin(program.data, "ada@clinic.example").returncode == 0
             assert program.is_ready()
 
-    def test_a_refusal_is_one_sentence(self, tmp_path: Path) -> None:
-        assert create_admin(tmp_path / "data", "ada@clinic.example").returncode == 0
-        result = create_admin(tmp_path / "data", "ada@clinic.example")
+    def test_a_refusal_is_one_sentence(self, data: Path) -> None:
+        assert create_admin(data, "ada@clinic.example").returncode == 0
+        result = create_admin(data, "ada@clinic.example")
         assert result.returncode == 1
         assert events(result.stdout)[-1]["event"] == "command_failed"
         assert "Traceback" not in result.stdout + result.stderr
@@ -73,8 +73,8 @@ class TestInitEnv:
 
 
 class TestDoctor:
-    def test_a_healthy_installation(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as program:
+    def test_a_healthy_installation(self, data: Path) -> None:
+        with Program(data).ready() as program:
             result = medical(*("doctor", "--data", str(program.data), "--port", str(program.port)), SECRET_KEY=SECRET)
         assert result.returncode == 0, result.stdout
         assert "FAIL" not in result.stdout
@@ -98,11 +98,11 @@ class TestDoctor:
 
 class TestMigrations:
     @pytest.mark.parametrize("program", ["flask", "medical"])
-    def test_current_works_in_a_fresh_shell(self, tmp_path: Path, program: str) -> None:
+    def test_current_works_in_a_fresh_shell(self, data: Path, program: str) -> None:
         result = subprocess.run(
             [sys.executable, "-m", program, "db", "current"],
             cwd=PROJECT,
-            env=environment(MEDICAL_DATA=str(tmp_path / "data")),
+            env=environment(MEDICAL_DATA=str(data)),
             capture_output=True,
             text=True,
             check=False,

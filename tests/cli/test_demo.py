@@ -20,7 +20,7 @@ from medical.identity import keys, service
 from medical.identity.models import Organization, RoleGrant, User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
-from medical.platform import clock, schema
+from medical.platform import clock
 from medical.platform.db import Base, Scope, db, scoped
 from medical.platform.ids import new_id
 from medical.platform.refusal import Refused
@@ -30,7 +30,7 @@ from medical.records.validation import validate
 from medical.scheduling import policy, slots
 from medical.scheduling.models import Allocation, Appointment, AppointmentEvent, AppointmentType, Availability, Status
 from tests.clinic import Caller, Statements
-from tests.conftest import SECRET
+from tests.conftest import SECRET, MakeDatabase
 
 LIMIT_STATEMENTS = 55
 
@@ -38,13 +38,12 @@ MakeApp = Callable[[], Flask]
 
 
 @pytest.fixture(scope="module")
-def make_app(make_database: Callable[[], str]) -> Iterator[MakeApp]:
+def make_app(make_database: MakeDatabase) -> Iterator[MakeApp]:
     """Makes an application on an empty, migrated database of its own."""
     made = []
 
     def make() -> Flask:
-        url = make_database()
-        schema.migrate(url)
+        url = make_database.migrated()
         flask_app = create_app({"database_url": url, "secret_key": SECRET, "mode": Mode.DEMO})
         made.append(flask_app)
         return flask_app

@@ -3,11 +3,12 @@
 import json
 from contextlib import closing
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlencode
 
 from medical.cli.demo.clinic import email_of, password_of
 from medical.identity.permissions import Role
-from tests.cli.program import Program, folder, until
+from tests.cli.program import Program, until
 
 
 def told(answer: tuple[int, str]) -> dict[str, str]:
@@ -32,9 +33,9 @@ def bearer(program: Program) -> str:
         return f"Bearer {told((answer.status, answer.read().decode()))['access_token']}"
 
 
-def test_an_export_is_written_at_once() -> None:
+def test_an_export_is_written_at_once(data: Path) -> None:
     """Within the time that it takes to start a process, not when diaries are kept up."""
-    with folder() as place, Program(place / "data", "--demo").ready() as program:
+    with Program(data, "--demo").ready() as program:
         token = bearer(program)
         with closing(HTTPConnection("127.0.0.1", program.port)) as connection:
             connection.request("GET", "/fhir/R4/Patient/$export", headers={"Authorization": token})

@@ -11,6 +11,7 @@ import pytest
 from medical.platform.postgres import EmbeddedPostgres
 from medical.platform.waiting import conninfo
 from tests.cli.program import SECRET, Program, events, folder, medical
+from tests.conftest import Prepare
 
 LINE = re.compile(r"(\S+)  (next|active|retired) +(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
 
@@ -41,9 +42,9 @@ def grow_old(data: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
+def program(prepared: Prepare) -> Iterator[Program]:
     """One that goes on without a restart."""
-    with folder() as place, Program(place / "data").ready() as running:
+    with folder() as place, Program(prepared(place / "data")).ready() as running:
         yield running
 
 

@@ -35,8 +35,8 @@ class TestServing:
                 assert "migration_started" not in [line["event"] for line in again.events()]
                 assert again.stop(signal.SIGINT) == 0
 
-    def test_a_killed_program_does_not_block_the_next_start(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as program:
+    def test_a_killed_program_does_not_block_the_next_start(self, data: Path) -> None:
+        with Program(data).ready() as program:
             workers = program.workers()
             program.process.kill()
             program.process.wait()
@@ -47,8 +47,8 @@ class TestServing:
                 assert again.stop() == 0
                 assert again.postgres() is None
 
-    def test_a_killed_database_comes_back_under_the_running_program(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as program:
+    def test_a_killed_database_comes_back_under_the_running_program(self, data: Path) -> None:
+        with Program(data).ready() as program:
             server = program.postgres()
             assert server
             server.kill()
@@ -57,8 +57,8 @@ class TestServing:
             assert program.get("/health/live")[0] == 200
             assert program.stop() == 0
 
-    def test_a_killed_worker_is_replaced(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data", "--workers", "1").ready() as program:
+    def test_a_killed_worker_is_replaced(self, data: Path) -> None:
+        with Program(data, "--workers", "1").ready() as program:
             [worker] = program.workers()
             worker.kill()
             worker.wait()
@@ -74,8 +74,8 @@ class TestServing:
             assert program.postgres() is None
             assert not program.process.is_running()
 
-    def test_two_programs_share_one_database(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as first, Program(tmp_path / "data").ready() as second:
+    def test_two_programs_share_one_database(self, data: Path) -> None:
+        with Program(data).ready() as first, Program(data).ready() as second:
             assert first.stop() == 0
             assert second.is_ready()
             assert second.stop() == 0
@@ -111,8 +111,8 @@ class TestRefusals:
         assert f"127.0.0.1:{port} is not free" in reason(result.stdout)
         assert "--port" in reason(result.stdout)
 
-    def test_a_port_that_another_medical_serves(self, tmp_path: Path) -> None:
-        with Program(tmp_path / "data").ready() as program:
+    def test_a_port_that_another_medical_serves(self, data: Path, tmp_path: Path) -> None:
+        with Program(data).ready() as program:
             result = medical("run", "--data", str(tmp_path / "b"), "--port", str(program.port), SECRET_KEY=SECRET)
             assert "is not free" in reason(result.stdout)
 
@@ -141,8 +141,7 @@ class TestRefusals:
         assert any(line["event"] == "database_waiting" for line in events(result.stdout))
         assert "hidden" not in result.stdout + result.stderr
 
-    def test_a_database_of_a_newer_program(self, tmp_path: Path) -> None:
-        data = tmp_path / "data"
+    def test_a_database_of_a_newer_program(self, data: Path) -> None:
         with Program(data).ready() as program:
             program.stop()
         with EmbeddedPostgres(data) as server, psycopg.connect(conninfo(server.owner_url)) as connection:

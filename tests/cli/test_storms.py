@@ -15,6 +15,7 @@ import pytest
 from medical.cli.demo import clinic
 from medical.identity.permissions import Role
 from tests.cli.program import Program, folder, medical, until
+from tests.conftest import Prepare
 
 CALLERS, TIMES, KILLS = 8, 60, 3
 RIVALS = 2
@@ -113,9 +114,9 @@ def kill_backend(program: Program) -> None:
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
+def program(prepared: Prepare) -> Iterator[Program]:
     """The demo clinic, served by two workers."""
-    with folder() as place, Program(place / "data", "--demo", "--workers", "2").ready() as running:
+    with folder() as place, Program(prepared(place / "data"), "--demo", "--workers", "2").ready() as running:
         yield running
 
 

@@ -9,7 +9,6 @@ from flask import Flask
 from medical.app import create_app
 from medical.config import Mode
 from medical.identity import keys
-from medical.platform import schema
 from medical.platform.db import db
 from tests.conftest import SECRET, MakeDatabase, psycopg_url
 
@@ -25,9 +24,7 @@ def nobody_is_throttled(database_url: str) -> Iterator[None]:
 @pytest.fixture
 def own_url(make_database: MakeDatabase) -> str:
     """A database of this test alone, migrated."""
-    url = make_database()
-    schema.migrate(url)
-    return url
+    return make_database.migrated()
 
 
 @pytest.fixture

@@ -216,15 +216,15 @@ class TestFailure09MigrationsOnlyInsideTheContainer:
 class TestFailure10DatabaseGoneAfterARestart:
     """All users and records were lost."""
 
-    def test_what_was_written_is_there_after_a_stop_and_a_start(self, tmp_path: Path) -> None:
+    def test_what_was_written_is_there_after_a_stop_and_a_start(self, data: Path) -> None:
         who = ["--email", "ada@example.org", "--given-name", "Ada", "--family-name", "A", "--organization", "Clinic"]
-        with Program(tmp_path / "data").ready() as program:
+        with Program(data).ready() as program:
             password = {"MEDICAL_ADMIN_PASSWORD": "a password of the first start"}
-            made = medical("create-admin", "--data", str(tmp_path / "data"), *who, **password)
+            made = medical("create-admin", "--data", str(data), *who, **password)
             assert made.returncode == 0, made.stdout
             assert program.stop() == 0
-        with Program(tmp_path / "data").ready():
-            again = medical("create-admin", "--data", str(tmp_path / "data"), *who, **password)
+        with Program(data).ready():
+            again = medical("create-admin", "--data", str(data), *who, **password)
             assert "Another account has this email" in again.stdout
 
 

@@ -30,7 +30,7 @@ from medical.identity import keys
 from medical.identity.permissions import Role
 from medical.people import service as people
 from medical.platform import db as database
-from medical.platform import http, metrics, schema
+from medical.platform import http, metrics
 from medical.platform import logging as program_logging
 from medical.platform.db import db
 from medical.platform.http import declared_routes
@@ -43,7 +43,7 @@ from medical.scheduling.hours_schemas import Country, Subdivision
 from medical.scheduling.schemas import LocalTime
 from tests.cli.program import environment, folder
 from tests.clinic import PASSWORD, Caller, Clinic, second_factor
-from tests.conftest import SECRET, psycopg_url
+from tests.conftest import SECRET, Prepare, psycopg_url
 from tests.system.test_access import TABLE, World, route_of
 
 CONTROL = f"control-{uuid4().hex}"
@@ -157,10 +157,9 @@ EVERYWHERE = {"lines as JSON", "lines on a console", "metrics", "bodies of error
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedPostgres]:
+def server(prepared: Prepare) -> Iterator[EmbeddedPostgres]:
     """An embedded server of this file's own, so that its log is ours to read."""
-    with folder() as place, EmbeddedPostgres(place / "data", durable=False) as server:
-        schema.migrate(server.owner_url)
+    with folder() as place, EmbeddedPostgres(prepared(place / "data"), durable=False) as server:
         yield server
 
 

@@ -70,9 +70,7 @@ def names(found: Catalog, kind: str) -> set[str]:
 @pytest.fixture(scope="module")
 def migrated(make_database: MakeDatabase) -> str:
     """A database of this module alone, at the head."""
-    url = make_database()
-    schema.migrate(url)
-    return url
+    return make_database.migrated()
 
 
 class TestHistory:
