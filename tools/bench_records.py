@@ -58,10 +58,11 @@ RESOURCES = """
 """
 VALUES = """
     INSERT INTO resource_value (organization_id, resource_id, type, parameter, system, code, text, low, high, since,
-                                until, target_type, target_id)
+                                until, target_type, target_id, subject_id)
     SELECT v.organization_id, c.new, v.type, v.parameter, v.system,
            CASE WHEN v.parameter = '_id' THEN c.new::text ELSE v.code END, v.text, v.low, v.high, v.since, v.until,
-           v.target_type, CASE WHEN v.target_id = c.old_patient::text THEN c.patient_id::text ELSE v.target_id END
+           v.target_type, CASE WHEN v.target_id = c.old_patient::text THEN c.patient_id::text ELSE v.target_id END,
+           c.patient_id
     FROM copies c JOIN resource_value v ON v.resource_id = c.old
 """
 

@@ -1,9 +1,10 @@
-"""The driver's connection, but for one habit that costs more than anything else a request does."""
+"""The driver's connection, but for habits that cost more than what a request asks for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import Escaping, ExecStatus, TransactionStatus
 
 OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -15,6 +16,23 @@ class LastingConnection(psycopg.Connection[Any]):
     but rolls back after every read that leaves no trail and every refusal: the next search would be planned anew,
     which takes PostgreSQL several times as long as the search itself.
     """
+
+    def begin_with(self, settings: Mapping[str, str]) -> bool:
+        """Begin a transaction with these settings in one exchange; whether it was begun by this.
+
+        Where it was not, because one is under way or the connection is lost, nothing was changed.
+        """
+        with self.lock:
+            if self.pgconn.transaction_status != TransactionStatus.IDLE:
+                return False
+            literal = Escaping(self.pgconn).escape_literal
+            local = [
+                b"SET LOCAL %s = %s" % (name.encode(), literal(value.encode())) for name, value in settings.items()
+            ]
+            if self.pgconn.exec_(b"; ".join([b"BEGIN", *local])).status == ExecStatus.COMMAND_OK:
+                return True
+            self._plainly()
+            return False
 
     def rollback(self) -> None:
         """Roll back. Raises ``psycopg.OperationalError`` when the connection is lost."""

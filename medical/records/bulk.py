@@ -23,7 +23,8 @@ from medical.platform.scopes import parsed_all
 from medical.records import exporting, patients, queries, service
 from medical.records.errors import ExportFailed, TooManyExports
 from medical.records.models import RecordExport, RecordExportFile, Resource, resource_value
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 
 MOST_AT_ONCE = 2
 AT_ONCE = 5_000

@@ -17,7 +17,8 @@ from medical.records.codec import decode
 from medical.records.criteria import VALUES, Searcher
 from medical.records.everything import CARE_DATES
 from medical.records.models import Resource
-from medical.records.service import COLUMNS, Draft, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Draft, Stored
 from medical.records.summary import is_done, is_now, name_of, when_of
 
 Json = dict[str, Any]

@@ -12,7 +12,8 @@ from medical.records.criteria import Searcher
 from medical.records.errors import SeveralMatch, UnknownParameter
 from medical.records.indexing import short
 from medical.records.models import Resource, resource_value
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 
 Condition = tuple[str, str]
 """A type and a query."""

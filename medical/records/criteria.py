@@ -1,7 +1,9 @@
 """Search parameters as conditions on resources. Source: https://hl7.org/fhir/R4/search.html."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import FromClause, Select, and_, exists, or_
 
@@ -10,7 +12,7 @@ from medical.platform.db import scope_organization
 from medical.records import queries
 from medical.records.definitions import resource_types, table
 from medical.records.errors import UnknownParameter
-from medical.records.indexing import Parameter, parameters_of
+from medical.records.indexing import PATIENT, Parameter, parameters_of, uuid_of
 from medical.records.models import Resource, resource_value
 from medical.records.values import Asked, Condition, asked_of, fits_value, has_value, missing, target
 
@@ -22,8 +24,10 @@ VALUES = [resource_value.alias(f"value_{depth}") for depth in range(DEEPEST_CHAI
 class Searcher:
     """Makes conditions, each of which finds only what this actor may see."""
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Actor, subject_id: UUID | None = None) -> None:
+        """``subject_id``: the patient whom all is about that can fit; an index over codes has it."""
         self.actor = actor
+        self.subject_id = subject_id
 
     def seen(self, *columns: Any) -> Select[Any]:
         """A SELECT of what the actor sees of resources that were not deleted."""
@@ -48,7 +52,7 @@ class Searcher:
             return None
         if parameter.kind == "reference":
             return self._reference(type_name, parameter, asked, depth)
-        return fits_value(type_name, parameter, asked, VALUES[depth])
+        return fits_value(type_name, parameter, asked, VALUES[depth], None if depth else self.subject_id)
 
     def _reference(self, type_name: str, parameter: Parameter, asked: Asked, depth: int) -> Condition:
         if asked.modifier == "missing":
@@ -95,6 +99,27 @@ class Searcher:
             value.c.parameter == name,
             value.c.resource_id.in_(fits),
         )
+
+
+def subject_asked(type_name: str, criteria: Iterable[tuple[str, str]]) -> UUID | None:
+    """The one patient whom a search of a type is confined to, where that is plain."""
+    for key, text in criteria:
+        name, _, modifier = key.partition(":")
+        of_type, _, fhir_id = text.rpartition("/")
+        plain = of_type == "Patient" or (not of_type and (name == PATIENT or modifier == "Patient"))
+        if plain and modifier in ("", "Patient") and _names_patient(type_name, name) and (found := uuid_of(fhir_id)):
+            return found
+    return None
+
+
+@cache
+def _names_patient(type_name: str, name: str) -> bool:
+    """Whether a parameter finds by all patients by whom ``patient`` does."""
+    parameters = parameters_of(type_name)
+    patient, asked = parameters.get(PATIENT), parameters.get(name)
+    if patient is None or asked is None:
+        return False
+    return asked is patient or patient.expression == f"{asked.expression}.where(resolve() is Patient)"
 
 
 def in_compartment(type_name: str, compartment: str, fhir_id: str) -> Condition:

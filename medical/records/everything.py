@@ -13,7 +13,8 @@ from medical.platform.db import db, scope_organization
 from medical.records import patients, service
 from medical.records.criteria import VALUES, Searcher
 from medical.records.models import Resource
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 from medical.records.values import Condition
 
 CARE_DATES = (

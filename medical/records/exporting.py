@@ -13,7 +13,8 @@ from medical.records import queries
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
 from medical.records.models import Resource
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 
 AT_ONCE = 1000
 

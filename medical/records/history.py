@@ -11,7 +11,8 @@ from medical.platform.authz import Actor
 from medical.platform.db import db
 from medical.records import queries
 from medical.records.models import Resource, ResourceVersion
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 
 
 class VersionKey(NamedTuple):

@@ -20,7 +20,8 @@ from medical.records import conditions, patients, service
 from medical.records.codec import decode
 from medical.records.errors import InvalidResource, UnreadableResource
 from medical.records.models import RecordImport, Resource
-from medical.records.service import COLUMNS, Draft, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Draft, Stored
 from medical.records.transactions import Act, carry_out
 from medical.records.validation import validate
 

@@ -4,18 +4,23 @@ The parameters and their expressions are the official ones; what of a value coun
 https://hl7.org/fhir/R4/search.html says for each kind of parameter.
 """
 
+import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from medical.records import moments
 from medical.records.definitions import table
 from medical.records.paths import Found, follow
 
 Json = dict[str, Any]
+PATIENT = "patient"
+"""The search parameter that says whom a resource is about."""
+OWN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LONGEST = 400
 """So much of a text is kept for search, in characters: an index takes no more."""
 NAMES = ("text", "family", "given", "prefix", "suffix")
@@ -81,6 +86,18 @@ def entries_of(resource: Json) -> list[Entry]:
             for entry in made:
                 found[_kept(entry, parameter.name)] = None
     return list(found)
+
+
+def subject_of(entries: Iterable[Entry]) -> UUID | None:
+    """The one patient that a resource with these values is about; None where that is nobody, or not plain."""
+    about = {(one.target_type, one.target_id) for one in entries if one.parameter == PATIENT}
+    [(target_type, target_id)] = about if len(about) == 1 else [(None, None)]
+    return uuid_of(target_id) if target_type == "Patient" else None
+
+
+def uuid_of(fhir_id: str | None) -> UUID | None:
+    """An id as a UUID, if it is one as this program writes it."""
+    return UUID(fhir_id) if fhir_id and OWN_ID.fullmatch(fhir_id) else None
 
 
 def _kept(entry: Entry, parameter: str) -> Entry:

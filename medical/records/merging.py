@@ -54,12 +54,15 @@ POINT = text(
     """
     WITH gone AS (
         DELETE FROM resource_value WHERE resource_id = ANY(CAST(:ids AS uuid[]))
-          AND organization_id = :organization_id AND target_type = 'Patient' AND target_id = :source RETURNING *
+          AND organization_id = :organization_id
+          AND (target_type = 'Patient' AND target_id = :source OR subject_id = CAST(:source AS uuid)) RETURNING *
     )
     INSERT INTO resource_value (organization_id, resource_id, type, parameter, system, code, text, low, high, since,
-                                until, target_type, target_id)
+                                until, target_type, target_id, subject_id)
     SELECT organization_id, resource_id, type, parameter, system, code, text, low, high, since, until, target_type,
-           :target FROM gone
+           CASE WHEN target_type = 'Patient' AND target_id = :source THEN :target ELSE target_id END,
+           CASE WHEN subject_id = CAST(:source AS uuid) THEN CAST(:target AS uuid) ELSE subject_id END
+    FROM gone
     """
 )
 

@@ -143,10 +143,17 @@ resource_value = Table(
     Column("until", DateTime(timezone=True)),
     Column("target_type", Text),
     Column("target_id", Text),
+    Column("subject_id", Uuid, comment="the one patient of its resource; null: none, several or unknown"),
     same_organization("resource_value", "resource_id", "resource", ondelete="CASCADE"),
     Index("ix_resource_value_resource_id_parameter", "resource_id", "parameter"),
     Index(
-        "ix_resource_value_code", "organization_id", "type", "parameter", "code", postgresql_where="code IS NOT NULL"
+        "ix_resource_value_code",
+        "organization_id",
+        "type",
+        "parameter",
+        "code",
+        "subject_id",
+        postgresql_where="code IS NOT NULL",
     ),
     Index(
         "ix_resource_value_text",

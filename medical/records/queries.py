@@ -1,26 +1,42 @@
 """What is read of resources; every SELECT of them starts from `visible_resources`."""
 
 from collections.abc import Collection
+from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
+from sqlalchemy import BindParameter, ColumnElement, Row, Select, Text, Uuid, and_, bindparam, cast, func, or_, select
+from sqlalchemy import text as sql
 
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor
-from medical.platform.db import db
+from medical.platform.db import Ready, db
 from medical.platform.errors import Forbidden
 from medical.records import scopes
 from medical.records.models import Resource
 
-WRITABLE = text(
+COLUMNS: tuple[Any, ...] = (
+    Resource.id,
+    Resource.type,
+    Resource.fhir_id,
+    Resource.version,
+    Resource.updated_at,
+    Resource.deleted,
+    Resource.patient_id,
+    cast(Resource.document, Text),
+)
+"""What is read of a resource: those of `Stored`."""
+
+WRITABLE = sql(
     """
     SELECT p.id FROM patient p WHERE p.id = ANY(CAST(:ids AS uuid[]))
       AND (:any_patient OR p.id IN (SELECT cared_patients(caller_id())))
     """
 )
 
+Named = str | BindParameter[str]
 
-TAKEN = text("SELECT resource_id_taken(:type, :fhir_id)")
+TAKEN = sql("SELECT resource_id_taken(:type, :fhir_id)")
 
 
 def is_taken(type_name: str, fhir_id: str) -> bool:
@@ -37,7 +53,27 @@ def visible_resources(actor: Actor, interaction: str) -> Select[Resource]:
     query = select(Resource)
     reached = scopes.reached(actor, interaction)
     query = query if reached is None else query.where(reached)
-    return query if Role.SERVICE in actor.roles else query.where(_is_seen(actor))
+    return query if Role.SERVICE in actor.roles else query.where(_is_seen(actor.user_id))
+
+
+def find(actor: Actor, interaction: str, type_name: str, fhir_id: str) -> Row[Any] | None:
+    """The columns of a resource that the actor may see."""
+    if actor.app is None:
+        values = {"type_name": type_name, "fhir_id": fhir_id, "caller": actor.user_id}
+        return _finding(Role.SERVICE in actor.roles).rows(**values).first()
+    return db.session.execute(named(visible_resources(actor, interaction), type_name, fhir_id)).first()
+
+
+def named(query: Select[Resource], type_name: Named, fhir_id: Named) -> Select[Any]:
+    """The columns of the resource of this type and id, if it is among those of ``query``."""
+    return query.where(Resource.type == type_name, Resource.fhir_id == fhir_id).with_only_columns(*COLUMNS)
+
+
+@cache
+def _finding(everybodys: bool) -> Ready:
+    """The same SELECT for whoever calls without an app, ready to run."""
+    query = named(select(Resource), bindparam("type_name"), bindparam("fhir_id"))
+    return Ready(query if everybodys else query.where(_is_seen(bindparam("caller", type_=Uuid()))))
 
 
 def beyond(actor: Actor, ids: Collection[UUID], interaction: str) -> bool:
@@ -55,8 +91,7 @@ def ensure_reached(actor: Actor, ids: Collection[UUID], interaction: str) -> Non
         raise Forbidden("No scope of the app's token allows this of this resource.")
 
 
-def _is_seen(actor: Actor) -> ColumnElement[bool]:
-    caller = actor.user_id
+def _is_seen(caller: UUID | BindParameter[UUID]) -> ColumnElement[bool]:
     return or_(
         Resource.open,
         Resource.patient_id.in_(select(func.cared_patients(caller))),

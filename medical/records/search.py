@@ -11,12 +11,13 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 from medical.audit import service as audit
 from medical.platform.authz import Actor
 from medical.platform.db import db, scope_organization
-from medical.records.criteria import VALUES, Searcher, in_compartment
+from medical.records.criteria import VALUES, Searcher, in_compartment, subject_asked
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
 from medical.records.indexing import parameters_of
 from medical.records.models import Resource, resource_value
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 from medical.records.values import Condition
 
 USUAL, MOST = 20, 1000
@@ -74,11 +75,12 @@ class Question(NamedTuple):
 
 def search(actor: Actor, question: Question) -> Page:
     """A page of the resources that fit and that the actor may see. Raises ``UnknownParameter``."""
-    searcher = Searcher(actor)
+    searcher = Searcher(actor, subject_asked(question.type, question.criteria))
     conditions, ignored = _conditions(searcher, question)
     if question.compartment:
         conditions.append(in_compartment(question.type, *question.compartment))
-    orders = [*_orders(question), Order(Resource.id, False)]
+    orders = [*_orders(question)]
+    orders.append(Order(Resource.id, orders[-1].descending))  # the way an index has them
     query = searcher.ids_of(question.type, conditions, *COLUMNS, *(one.column for one in orders))
     if question.after:
         query = query.where(_beyond(orders, question.after))
@@ -149,6 +151,9 @@ def _beyond(orders: Sequence[Order], key: Key) -> Condition:
     """That a resource comes after the one with this key."""
     if len(key) != len(orders):
         raise UnknownParameter("The page is of another search.")
+    if len({one.descending for one in orders}) == 1:
+        columns, last = tuple_(*(one.column for one in orders)), tuple_(*map(_typed, orders, key))
+        return columns < last if orders[0].descending else columns > last
     ways: list[Condition] = []
     for number, order in enumerate(orders):
         same = [one.column == _typed(one, value) for one, value in zip(orders[:number], key, strict=False)]

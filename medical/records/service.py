@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, Text, cast, select, text, tuple_
+from sqlalchemy import Row, Select, Text, cast, select, text, tuple_
 
 from medical.audit import service as audit
 from medical.identity.permissions import Role
@@ -23,7 +23,7 @@ from medical.records import directory, patients, queries, turns
 from medical.records.codec import decode, encode
 from medical.records.definitions import table
 from medical.records.errors import Gone, InvalidResource, KeptElsewhere, NotHere, PatientIncomplete, PatientUnknown
-from medical.records.indexing import Entry, entries_of
+from medical.records.indexing import Entry, entries_of, subject_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
 from medical.records.patching import patched
@@ -62,10 +62,10 @@ FORGET_VALUES = text("DELETE FROM resource_value WHERE resource_id = :id")
 ADD_VALUES = text(
     """
     INSERT INTO resource_value (organization_id, resource_id, type, parameter, system, code, text, low, high, since,
-                                until, target_type, target_id)
+                                until, target_type, target_id, subject_id)
     SELECT :organization_id, given.* FROM json_to_recordset(CAST(:rows AS json)) AS given (
         resource_id uuid, type text, parameter text, system text, code text, text text, low numeric, high numeric,
-        since timestamptz, until timestamptz, target_type text, target_id text)
+        since timestamptz, until timestamptz, target_type text, target_id text, subject_id uuid)
     """
 )
 """Rows go as JSON: the driver takes several times as long over arrays."""
@@ -93,6 +93,8 @@ class Sight(NamedTuple):
 
 
 OPEN = Sight(None, True, False)
+ABOUT = frozenset({"patient", "subject", "beneficiary", "individual"})
+"""Parameters of compartments that name whom a resource is about."""
 
 
 class Draft(NamedTuple):
@@ -131,7 +133,7 @@ def create_many(actor: Actor, drafts: Sequence[Draft], *, shipped: bool = False)
         for body, (_, sight) in zip(bodies, seen, strict=True)
     ]
     _insert([(stored, sight) for stored, (_, sight) in zip(kept, seen, strict=True)])
-    _index([(stored, entry) for stored, (entries, _) in zip(kept, seen, strict=True) for entry in entries])
+    _index([(stored, entries) for stored, (entries, _) in zip(kept, seen, strict=True)])
     queries.ensure_reached(actor, [one.id for one in kept], "c")
     return kept
 
@@ -198,7 +200,7 @@ def find(actor: Actor, type_name: str, fhir_id: str, interaction: str = "r") -> 
 
     Raises ``NotFound``.
     """
-    stored = _find(queries.visible_resources(actor, interaction), type_name, fhir_id)
+    stored = _touched(queries.find(actor, interaction, type_name, fhir_id), type_name)
     if stored.patient_id:
         people.note_glass(actor, stored.patient_id)
     return stored
@@ -228,9 +230,8 @@ def replace(actor: Actor, document: Json, fhir_id: str, expected_version: int | 
     """
     type_name = document["resourceType"]
     turns.lock([f"{type_name}/{fhir_id}"])
-    query = queries.visible_resources(actor, "u").with_for_update(of=Resource)
     try:
-        before = _find(query, type_name, fhir_id)
+        before = _locked(queries.visible_resources(actor, "u"), type_name, fhir_id)
     except NotFound:
         if expected_version is not None:
             raise Stale from None
@@ -278,7 +279,7 @@ def _write_over(stored: Stored, sight: Sight, entries: Sequence[Entry]) -> None:
     db.session.execute(KEEP, {"new_id": new_id(), "id": stored.id})
     db.session.execute(REPLACE, stored._asdict() | sight._asdict() | {"document": stored.body})
     db.session.execute(FORGET_VALUES, {"id": stored.id})
-    _index([(stored, entry) for entry in entries])
+    _index([(stored, entries)])
 
 
 ROWS_KEPT = ContextVar("rows_kept", default=False)
@@ -323,7 +324,7 @@ def _follow(rows: Sequence[Patient]) -> None:
     if new:
         _insert([(made, sight) for made, sight, _ in new])
         patients.adopt([made.fhir_id for made, _, _ in new])
-        _index([(made, entry) for made, _, entries in new for entry in entries])
+        _index([(made, entries) for made, _, entries in new])
 
 
 def follow_directory(*ids: UUID) -> None:
@@ -355,13 +356,13 @@ def _follow_directory(own: Sequence[directory.Own]) -> int:
             new.append((made, OPEN, entries_of(body)))
     if new:
         _insert([(made, sight) for made, sight, _ in new])
-        _index([(made, entry) for made, _, entries in new for entry in entries])
+        _index([(made, entries) for made, _, entries in new])
     return count
 
 
 def _kept_of(own: Sequence[directory.Own]) -> list[Stored]:
     keys = [(one.type, one.fhir_id) for one in own]
-    query = select(*COLUMNS).where(tuple_(Resource.type, Resource.fhir_id).in_(keys))
+    query = select(*queries.COLUMNS).where(tuple_(Resource.type, Resource.fhir_id).in_(keys))
     return [Stored._make(row) for row in db.session.execute(query)]
 
 
@@ -377,7 +378,7 @@ def _ensure_rows_kept(type_name: str, fhir_id: str, body: Json | None) -> None:
 
 
 def _patients_kept(fhir_ids: Sequence[str]) -> list[Stored]:
-    query = select(*COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id.in_(fhir_ids))
+    query = select(*queries.COLUMNS).where(Resource.type == patients.TYPE, Resource.fhir_id.in_(fhir_ids))
     return [Stored._make(row) for row in db.session.execute(query)]
 
 
@@ -403,7 +404,7 @@ def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | N
     """Hide a resource; its versions can be read. What is hidden stays so. Raises ``NotFound`` or ``Stale``."""
     if type_name == patients.TYPE:
         raise NotHere("A patient's record is not deleted.")
-    before = _find(queries.visible_resources(actor, "d").with_for_update(of=Resource), type_name, fhir_id)
+    before = _locked(queries.visible_resources(actor, "d"), type_name, fhir_id)
     _ensure_version(before, expected_version)
     if before.deleted:
         return before
@@ -416,21 +417,14 @@ def delete(actor: Actor, type_name: str, fhir_id: str, expected_version: int | N
     return stored
 
 
-COLUMNS = (
-    Resource.id,
-    Resource.type,
-    Resource.fhir_id,
-    Resource.version,
-    Resource.updated_at,
-    Resource.deleted,
-    Resource.patient_id,
-    cast(Resource.document, Text),
-)
+def _locked(query: Select[Resource], type_name: str, fhir_id: str) -> Stored:
+    """The resource, which stays as it is until the transaction ends. Raises ``NotFound``."""
+    query = queries.named(query.with_for_update(of=Resource), type_name, fhir_id)
+    return _touched(db.session.execute(query).first(), type_name)
 
 
-def _find(query: Select[Resource], type_name: str, fhir_id: str) -> Stored:
-    query = query.where(Resource.type == type_name, Resource.fhir_id == fhir_id)
-    row = db.session.execute(query.with_only_columns(*COLUMNS)).first()
+def _touched(row: Row[Any] | None, type_name: str) -> Stored:
+    """What was found, named in the trail. Raises ``NotFound``."""
     if row is None:
         audit.touch(type_name, None)
         raise NotFound
@@ -486,14 +480,17 @@ def _ensure_valid(bodies: Sequence[Json]) -> None:
 
 
 def _patients_in(body: Json, entries: Sequence[Entry]) -> list[str] | None:
-    """The ids of the patients whose compartment a resource is in; None for a type that is in nobody's."""
+    """The ids of the patients whose compartment a resource is in, whom it is about before who only wrote or said it.
+
+    None for a type that is in nobody's.
+    """
     if body["resourceType"] == patients.TYPE:
         return [body["id"]]
     parameters = table("compartments")["Patient"].get(body["resourceType"])
     if parameters is None:
         return None
-    named = [one.target_id for one in entries if one.parameter in parameters and one.target_type == "Patient"]
-    return [one for one in named if one]
+    named = [one for one in entries if one.parameter in parameters and one.target_type == "Patient"]
+    return [one.target_id for one in sorted(named, key=lambda one: one.parameter not in ABOUT) if one.target_id]
 
 
 def _sight(body: Json, named: Sequence[str] | None, known: set[str]) -> Sight:
@@ -520,14 +517,15 @@ def _uuid(text_: str | None) -> UUID | None:
         return None
 
 
-def _index(found: Sequence[tuple[Stored, Entry]]) -> None:
+def _index(found: Sequence[tuple[Stored, Sequence[Entry]]]) -> None:
     """Write the values by which resources are found."""
-    if not found:
-        return
     rows = [
-        {"resource_id": stored.id, "type": stored.type}
-        | {name: value for name, value in zip(Entry._fields, entry, strict=True) if value is not None}
-        for stored, entry in found
+        common | {name: value for name, value in zip(Entry._fields, entry, strict=True) if value is not None}
+        for stored, entries in found
+        if (common := {"resource_id": stored.id, "type": stored.type, "subject_id": subject_of(entries)})
+        for entry in entries
     ]
+    if not rows:
+        return
     values = {"organization_id": scope_organization(), "rows": ROW.encode(rows).decode()}
     db.session.execute(ADD_VALUES, values)

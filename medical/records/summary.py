@@ -14,7 +14,8 @@ from medical.records import patients, search, service
 from medical.records.codec import decode
 from medical.records.criteria import Searcher
 from medical.records.models import Resource
-from medical.records.service import COLUMNS, Stored
+from medical.records.queries import COLUMNS
+from medical.records.service import Stored
 
 Json = dict[str, Any]
 LOINC = "http://loinc.org"

@@ -8,8 +8,9 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from medical.platform.db import db
-from tests.clinic import Clinic, day_after
+from medical.platform.db import Scope, db, scoped
+from medical.platform.ids import new_id
+from tests.clinic import Clinic, Statements, day_after
 
 PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE :like")
 
@@ -50,3 +51,21 @@ def test_a_lost_connection_is_told(app: Flask) -> None:
         db.session.rollback()
         assert driver.closed
         assert db.session.scalar(text("SELECT 1")) == 1
+
+
+def test_a_transaction_begins_within_its_scope_in_one_exchange(app: Flask) -> None:
+    """Whatever the values are; the next one begins without them."""
+    scope = Scope(new_id(), new_id(), "it's \\ a request")
+    settings = text(
+        "SELECT current_setting('app.organization_id'), current_setting('app.user_id'),"
+        " current_setting('app.request_id')"
+    )
+    with app.app_context():
+        sent = Statements(db.engine)
+        with scoped(scope):
+            found = db.session.execute(settings).one()
+            assert found == (str(scope.organization_id), str(scope.user_id), scope.request_id)
+            db.session.commit()
+        assert db.session.execute(settings).one() == ("", "", "")
+        sent.stop()
+    assert sent.count == 2

@@ -90,8 +90,8 @@ class TestMerge:
         assert moved.headers["ETag"] == 'W/"2"'
         former = pair.fhir.get(f"Observation/{pair.pulse['id']}/_history/1").get_json()
         assert former["subject"]["reference"] == f"Patient/{pair.source['id']}"
-        assert pair.fhir.ids(f"Observation?patient={pair.target['id']}") == [pair.pulse["id"]]
-        assert pair.fhir.ids(f"Observation?patient={pair.source['id']}") == []
+        assert pair.fhir.ids(f"Observation?patient={pair.target['id']}&status=final") == [pair.pulse["id"]]
+        assert pair.fhir.ids(f"Observation?patient={pair.source['id']}&status=final") == []
 
     def test_says_who_the_other_turned_out_to_be(self, pair: Pair) -> None:
         """As a column of the JSON API, and as FHIR's link."""
@@ -173,7 +173,7 @@ class TestUndo:
         assert answer.get_json()["undone_by"] == pair.admin.id
         assert pair.admin.get(f"/appointments/{pair.visit['id']}").get_json()["patient_id"] == pair.source["id"]
         assert pair.fhir.ids(f"Observation?patient={pair.source['id']}") == [pair.pulse["id"]]
-        assert pair.fhir.ids(f"Observation?patient={pair.target['id']}") == [since["id"]]
+        assert pair.fhir.ids(f"Observation?patient={pair.target['id']}&status=final") == [since["id"]]
         assert [one["value"] for one in pair.patient(pair.source)["identifiers"]] == ["goes"]
         document = pair.fhir.get(f"Patient/{pair.source['id']}").get_json()
         assert "link" not in document

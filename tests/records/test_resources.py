@@ -243,6 +243,19 @@ class TestSight:
         assert Fhir(doctor).ids("Observation") == [kept["id"]]
         assert Fhir(doctor).put(kept | {"status": "amended"}).status_code == 200
 
+    def test_what_another_patient_says_is_in_the_record_of_whom_it_is_about(
+        self, clinic: Clinic, fhir: Fhir, patient: str
+    ) -> None:
+        """A mother who is a patient herself, say."""
+        mother, doctors = clinic.patient(), [clinic.clinician(), clinic.clinician()]
+        for person, doctor in zip((patient.removeprefix("Patient/"), mother["id"]), doctors, strict=True):
+            clinic.relate({"id": person}, doctor)
+        system = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
+        active = {"coding": [{"system": system, "code": "active"}]}
+        allergy = {"resourceType": "AllergyIntolerance", "patient": {"reference": patient}, "clinicalStatus": active}
+        kept = fhir.made(allergy | {"asserter": {"reference": f"Patient/{mother['id']}"}})
+        assert [Fhir(doctor).ids("AllergyIntolerance") for doctor in doctors] == [[kept["id"]], []]
+
     def test_through_a_broken_glass_for_an_hour(self, clinic: Clinic, kept: Json, patient: str) -> None:
         nurse, glass = clinic.user(Role.NURSE), {"reason_code": "EMERGENCY", "reason": "found unconscious"}
         assert nurse.post(f"/patients/{patient.removeprefix('Patient/')}/break-glass", glass).status_code == 201

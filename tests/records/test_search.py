@@ -1,5 +1,8 @@
 """What a search finds, in which order, and what it does not tell."""
 
+from urllib.parse import quote
+from uuid import uuid4
+
 import pytest
 
 from medical.identity.permissions import Role
@@ -107,6 +110,26 @@ class TestParameters:
             assert chart.found(f"Observation?patient={value}") == PULSES
         assert chart.found(f"Observation?subject:Patient={own}") == PULSES
         assert chart.found(f"Observation?subject:Group={own}") == set()
+
+    def test_of_one_patient_by_code_whoever_and_however_many_they_are(self, chart: Chart) -> None:
+        """An index confines the search to the patient; who is not known here, or one of several, is found too."""
+        unknown, several = str(uuid4()), [{"reference": chart.patient}, {"reference": f"Patient/{uuid4()}"}]
+        chart.add("elsewhere", pulse(f"Patient/{unknown}"))
+        agent = {"type": {"coding": [{"code": "author"}]}, "who": several[0]}
+        trace = {"resourceType": "Provenance", "recorded": "2026-01-10T10:00:00Z", "agent": [agent]}
+        chart.add("of two", trace | {"target": several})
+        for name in ("subject", "patient", "subject:Patient"):
+            assert chart.found(f"Observation?{name}={chart.patient}&code=8867-4") == PULSES
+            assert chart.found(f"Observation?{name}=Patient/{unknown}&code=8867-4,a") == {"elsewhere"}
+            assert chart.found(f"Observation?{name}=Patient/{unknown}&code:not=8867-4") == set()
+        for one in several:
+            assert chart.found(f"Provenance?patient={one['reference']}&agent-type=author") == {"of two"}
+
+    @pytest.mark.parametrize("name", ["ice 😀", "last \ud7ff", "very last \U0010ffff", "\U0010ffff\U0010ffff"])
+    def test_the_beginning_of_a_name_whatever_its_last_character_is(self, chart: Chart, name: str) -> None:
+        chart.add("odd", PATIENT_FREE | {"name": f"{name} and so on"})
+        assert chart.found(f"Organization?name={quote(name)}") == {"odd"}
+        assert chart.found(f"Organization?name={quote(name)}x") == set()
 
     def test_by_id(self, chart: Chart) -> None:
         assert chart.found(f"Observation?_id={chart.ids['low']},{chart.ids['high']}") == {"low", "high"}

@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import event
 
-from medical.platform.db import APP_ROLE, SESSION_SETTINGS, db
+from medical.platform.db import APP_ROLE, SESSION_SETTINGS, SET_SCOPE, db, scope_organization, scope_user
 from medical.platform.driver import LastingConnection
 from medical.platform.ids import new_id
 from tools.bench.load import Ask, used
@@ -57,9 +57,14 @@ def statements_of(app: Flask, token: str, ask: Ask) -> list[Statement]:
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
         seen.append((statement, parameters))
 
+    def note_scope(*_: Any) -> None:
+        scope = {"organization_id": scope_organization(), "user_id": scope_user(), "request_id": "floor"}
+        seen.append((SET_SCOPE, {f"app.{name}": str(value) for name, value in scope.items()}))
+
     method, path, body = ask
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", note)
+        event.listen(db.session, "after_begin", note_scope)
         try:
             client = app.test_client()
             headers = {"Authorization": f"Bearer {token}"}
@@ -70,6 +75,7 @@ def statements_of(app: Flask, token: str, ask: Ask) -> list[Statement]:
                     raise SystemExit(f"{method} {path} answered {answer.status_code}: {answer.text}")
         finally:
             event.remove(db.engine, "before_cursor_execute", note)
+            event.remove(db.session, "after_begin", note_scope)
     return seen
 
 
