@@ -1,6 +1,6 @@
 """Search parameters as conditions on resources. Source: https://hl7.org/fhir/R4/search.html."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -62,8 +62,12 @@ class Searcher:
         types = [asked.modifier] if asked.modifier else list(parameter.targets)
         value = VALUES[depth]
         if asked.chain is None:
-            wanted = [target(value, one, types) for one in asked.values]
-            return has_value(type_name, parameter, value, or_(*wanted))
+            wanted = or_(*(target(value, one, types) for one in asked.values))
+            if self.subject_id and not depth and _names_patient(type_name, parameter.name):
+                # What fits the codes is looked at one by one: less than all that is the patient's.
+                known = value.c.subject_id == self.subject_id
+                wanted = or_(known, and_(value.c.subject_id.is_(None), wanted))
+            return has_value(type_name, parameter, value, wanted)
         if depth >= DEEPEST_CHAIN:
             raise UnknownParameter("The chain is too long.")
         ways = [way for one in types if (way := self._chained(value, one, asked, depth)) is not None]
@@ -101,15 +105,18 @@ class Searcher:
         )
 
 
-def subject_asked(type_name: str, criteria: Iterable[tuple[str, str]]) -> UUID | None:
-    """The one patient whom a search of a type is confined to, where that is plain."""
-    for key, text in criteria:
-        name, _, modifier = key.partition(":")
-        of_type, _, fhir_id = text.rpartition("/")
-        plain = of_type == "Patient" or (not of_type and (name == PATIENT or modifier == "Patient"))
-        if plain and modifier in ("", "Patient") and _names_patient(type_name, name) and (found := uuid_of(fhir_id)):
-            return found
-    return None
+def subject_asked(type_name: str, criteria: Sequence[tuple[str, str]]) -> UUID | None:
+    """The one patient whom a search of a type by codes is confined to, where that is plain."""
+    parameters = parameters_of(type_name)
+    naming = [(key, text) for key, text in criteria if _names_patient(type_name, key.partition(":")[0])]
+    by_code = any(key in parameters and parameters[key].kind == "token" for key, _ in criteria)
+    if len(naming) != 1 or not by_code:
+        return None
+    [(key, text)] = naming
+    name, _, modifier = key.partition(":")
+    of_type, _, fhir_id = text.rpartition("/")
+    meant = of_type or modifier or ("Patient" if name == PATIENT else "")
+    return uuid_of(fhir_id) if meant == "Patient" and modifier in ("", "Patient") else None
 
 
 @cache

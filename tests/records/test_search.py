@@ -122,6 +122,9 @@ class TestParameters:
             assert chart.found(f"Observation?{name}={chart.patient}&code=8867-4") == PULSES
             assert chart.found(f"Observation?{name}=Patient/{unknown}&code=8867-4,a") == {"elsewhere"}
             assert chart.found(f"Observation?{name}=Patient/{unknown}&code:not=8867-4") == set()
+            both = f"{name}={chart.patient}&patient=Patient/{unknown}"
+            assert chart.found(f"Observation?{both}&code=8867-4") == set()
+            assert chart.found(f"Observation?{both.replace('&patient=', ',')}&code=8867-4") == {*PULSES, "elsewhere"}
         for one in several:
             assert chart.found(f"Provenance?patient={one['reference']}&agent-type=author") == {"of two"}
 

@@ -3,8 +3,9 @@
 Makes a clinic of the size asked for in an embedded PostgreSQL of its own, serves it with `medical run` and two
 workers, trail, sealer and sign-in as in production, and calls it over eight connections that stay open. For each
 kind of call: requests a second, p50, p99, and the processor time of server and PostgreSQL per request as the kernel
-counts it. Beside each, in the same run, the floors. Prints JSON, one line for each call; `--table` and `--plot`
-write them for people.
+counts it. Then the same for records of FHIR, of which `--resources` says how many there are: 2,000,000 take minutes.
+Beside each, in the same run, the floors. Prints JSON, one line for each call; `--table` and `--plot` write them for
+people.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,15 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import psycopg
+from flask import Flask
 
 from medical.app import create_app
 from medical.config import Mode
 from medical.platform.db import db
 from medical.platform.postgres import DATABASE, EmbeddedPostgres
 from medical.platform.waiting import conninfo
-from tools.bench import calls, floors, report
+from medical.records.service import catch_up
+from tools.bench import calls, floors, records, report
 from tools.bench.clinic import Ids, Size, furnish
 from tools.bench.load import Connection, Processes, at_once, measure
 from tools.measure_start import free_port
@@ -98,36 +102,62 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     one | {"clinicians": size.clinicians, "past": size.past}
                     for one in measured(arguments, ids, size, Processes(pid, postmaster), port)
                 ]
-                token = signed_in(port).token
             app = create_app({"database_url": server.app_url, "secret_key": secret, "mode": Mode.DEMO})
             logging.getLogger().setLevel(logging.WARNING)
+            if selected(arguments, records.RECORDS):
+                ids = with_records(app, server, ids, arguments.resources)
+            with served(environment, port, folder / "log") as pid:
+                tokens = {False: signed_in(port).token, True: records.program(port, signed_in(port))}
+                for call in selected(arguments, records.RECORDS):
+                    figures = measured_call(arguments, call, ids, Processes(pid, postmaster), port, tokens[True])
+                    results.append(figures | {"resources": arguments.resources})
             with app.app_context():
-                for call, result in zip(selected(arguments), results, strict=False):
-                    result.update(floors_of(app, token, call, ids, server, postmaster, folder))
+                by_name = {call.name: call for call in selected(arguments, [*calls.CALLS, *records.RECORDS])}
+                for result in results:
+                    if call := by_name.get(result["call"]):
+                        result.update(floors_of(app, tokens[call.program], call, ids, server, postmaster, folder))
                 db.engine.dispose()
     return results
 
 
-def selected(arguments: argparse.Namespace) -> list[calls.Call]:
+def with_records(app: Flask, server: EmbeddedPostgres, ids: Ids, resources: int) -> Ids:
+    """The same clinic with so many records."""
+    with psycopg.connect(conninfo(server.superuser_url), dbname=DATABASE, autocommit=True) as owner:
+        found = records.multiply(owner, ids, resources)
+    with app.app_context():
+        catch_up()
+        db.engine.dispose()
+    return replace(ids, observations=found)
+
+
+def selected(arguments: argparse.Namespace, of: Sequence[calls.Call]) -> list[calls.Call]:
     """The calls whose name contains the word."""
-    return [call for call in calls.CALLS if arguments.only in call.name]
+    return [call for call in of if arguments.only in call.name]
 
 
 def measured(
     arguments: argparse.Namespace, ids: Ids, size: Size, processes: Processes, port: int
 ) -> Iterator[dict[str, Any]]:
     """The figures of each call; bookings last, because they change the clinic."""
-    for call in selected(arguments):
-        token = signed_in(port).token
-        asks = [call.asks(ids, caller) for caller in range(calls.CALLERS)]
-        times = measure(processes, port, token, asks, arguments.seconds or call.seconds)
-        yield said({"call": call.name} | times.figures())
+    for call in selected(arguments, calls.CALLS):
+        yield measured_call(arguments, call, ids, processes, port, signed_in(port).token)
     if arguments.only in calls.BOOKING.name:
         desk = signed_in(port)
         asks = [iter(own) for own in calls.bookings(desk, ids, size, BOOKINGS)]
         times = measure(processes, port, desk.token, asks, 60, 0)
         race = dict(races(signed_in(port), ids, size, port))
         yield said({"call": calls.BOOKING.name} | times.figures() | {"race": race})
+
+
+def measured_call(
+    arguments: argparse.Namespace, call: calls.Call, ids: Ids, processes: Processes, port: int, token: str
+) -> dict[str, Any]:
+    """The figures of one call; ends the program where something was refused."""
+    asks = [call.asks(ids, caller) for caller in range(calls.CALLERS)]
+    figures = measure(processes, port, token, asks, arguments.seconds or call.seconds).figures()
+    if any(int(status) >= 400 for status in figures["statuses"]):
+        raise SystemExit(f"{call.name}: {figures['statuses']}")
+    return said({"call": call.name} | figures)
 
 
 def races(desk: Connection, ids: Ids, size: Size, port: int) -> Counter[str]:
@@ -169,7 +199,7 @@ def floors_of(
         same = [iter(lambda: ask, None) for _ in range(calls.CALLERS)]
         bare = measure(Processes(pid, postmaster), port, token, same, 2.0).figures()
     found = {"bare_cpu_ms": bare["server_cpu_ms"], "bytes": len(answer.data)}
-    if call.name != "sign in":  # most of it is the hash
+    if call.alone:
         statements = [floors.statements_of(app, token, ask) for ask in islice(call.asks(ids, 0), 10)]
         found |= floors.sql_alone(conninfo(server.owner_url), postmaster, statements, 2.0)
     return found
@@ -198,6 +228,7 @@ def main() -> None:
     parser.add_argument("--clinicians", type=int, default=50)
     parser.add_argument("--patients", type=int, default=2000)
     parser.add_argument("--past", type=int, default=36_000, help="appointments that are over")
+    parser.add_argument("--resources", type=int, default=100_000, help="records of the patients")
     parser.add_argument("--seconds", type=float, help="how long each call is measured")
     parser.add_argument("--only", default="", help="calls whose name contains this word")
     parser.add_argument("--folder", help="where the database lies meanwhile")

@@ -23,6 +23,10 @@ class Call:
     medplum: float | None = None
     care: float | None = None
     seconds: float = 4.0
+    program: bool = False
+    """Whether a service client asks; else it is the administrator."""
+    alone: bool = True
+    """Whether its SQL can be run again by itself, so that there is a floor of it."""
 
 
 def morning(days: int) -> str:
@@ -80,7 +84,7 @@ CALLS = [
     Call("agenda of a day", agenda, aim=2.0, medplum=6.9, care=122),
     Call("read a patient", patient, aim=1.0, medplum=0.9, care=18),
     Call("search patients, page of 20", search, aim=1.5, medplum=2.4),
-    Call("sign in", login, seconds=3.0),
+    Call("sign in", login, seconds=3.0, alone=False),
 ]
 BOOKING = Call("book distinct times", slots(1, 1, 1), aim=3.5, medplum=23.7, care=23.5)
 

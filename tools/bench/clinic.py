@@ -1,7 +1,7 @@
 """The clinic that is measured: people and appointments made by PostgreSQL, hours through the API."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +40,8 @@ class Ids:
     location: str
     clinicians: list[str]
     patients: list[str]
+    observations: list[tuple[str, str]] = field(default_factory=list)
+    """Some of their records, each with its patient."""
 
 
 STAFF = (

@@ -5,9 +5,10 @@ from math import log10
 from typing import Any
 
 from tools.bench.calls import BOOKING, CALLS
+from tools.bench.records import RECORDS
 
 Result = dict[str, Any]
-REFERENCE = {call.name: call for call in [*CALLS, BOOKING]}
+REFERENCE = {call.name: call for call in [*CALLS, BOOKING, *RECORDS]}
 
 COLUMNS = [
     "call",
@@ -26,7 +27,7 @@ COLUMNS = [
 TITLE = "Processor time per request, server and PostgreSQL, in milliseconds (logarithmic; shorter is better)"
 FONT = 'font-family="sans-serif" font-size="12"'
 WIDTH, BAR, GAP, LEFT, ROOM = 900, 14, 14, 340, 110
-LEAST, MOST = 0.05, 150.0
+LEAST, MOST = 0.05, 550.0
 COLOURS = {"ours": "#2563eb", "floor": "#93c5fd", "medplum": "#a3a3a3", "care": "#d4a373"}
 
 
