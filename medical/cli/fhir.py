@@ -138,11 +138,14 @@ def _import(files: Sequence[Path], organization: str | None, jobs: int, again: b
 
     ranked = groupby(sorted(files, key=rank), rank)
     results: dict[Path, Tally | None] = {}
-    with click.progressbar(length=_size(files), label="Taking records in", file=sys.stderr) as bar:
-        for some in [[*group] for _, group in ranked]:
-            results |= _imported(some, organization, min(jobs, len(some)), again, bar.update)
+    with (
+        _processes(min(jobs, len(files))) as pool,
+        click.progressbar(length=_size(files), label="Taking records in", file=sys.stderr) as bar,
+    ):
+        for some in [sorted(group, key=_largest_first) for _, group in ranked]:
+            results |= _imported(some, organization, again, bar.update, pool)
         waiting = [path for path, tally in results.items() if tally and _waits(tally)]
-        results |= _imported(waiting, organization, min(jobs, len(waiting)), again, lambda _: None)
+        results |= _imported(waiting, organization, again, lambda _: None, pool)
     done = [tally for tally in results.values() if tally]
     for path, tally in results.items():
         for one in tally.refused if tally else ():
@@ -188,19 +191,36 @@ def _tell(path: Path, refusal: "Refusal") -> None:
     )
 
 
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+    """So many to work beside this one; none where this one is enough."""
+    if jobs <= 1:
+        yield None
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def _largest_first(path: Path) -> int:
+    return -path.stat().st_size
+
+
 def _imported(
-    files: Sequence[Path], organization: str | None, jobs: int, again: bool, tell: Callable[[int], Any]
+    files: Sequence[Path],
+    organization: str | None,
+    again: bool,
+    tell: Callable[[int], Any],
+    pool: ProcessPoolExecutor | None,
 ) -> Iterator[tuple[Path, "Tally | None"]]:
     """Each file with what came of it, None for those that were taken in before; ``tell`` hears of bytes."""
-    if jobs <= 1:
+    if pool is None:
         for path in files:
             yield path, _import_one(path, organization, again, tell)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        at_work = {pool.submit(_import_one, path, organization, again): path for path in files}
-        for ended in as_completed(at_work):
-            tell(at_work[ended].stat().st_size)
-            yield at_work[ended], ended.result()
+    at_work = {pool.submit(_import_one, path, organization, again): path for path in files}
+    for ended in as_completed(at_work):
+        tell(at_work[ended].stat().st_size)
+        yield at_work[ended], ended.result()
 
 
 def _import_one(

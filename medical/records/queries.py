@@ -27,12 +27,10 @@ COLUMNS: tuple[Any, ...] = (
 )
 """What is read of a resource: those of `Stored`."""
 
-WRITABLE = sql(
-    """
-    SELECT p.id FROM patient p WHERE p.id = ANY(CAST(:ids AS uuid[]))
-      AND (:any_patient OR p.id IN (SELECT cared_patients(caller_id())))
-    """
-)
+WRITABLE = """
+    SELECT p.id FROM patient p WHERE p.id = ANY(%(ids)s::uuid[])
+      AND (%(any_patient)s OR p.id IN (SELECT cared_patients(caller_id())))
+"""
 
 Named = str | BindParameter[str]
 
@@ -106,4 +104,4 @@ def writable_patients(actor: Actor, patient_ids: Collection[UUID]) -> set[UUID]:
     if not patient_ids:
         return set()
     values = {"ids": [*patient_ids], "any_patient": Role.SERVICE in actor.roles}
-    return set(db.session.scalars(WRITABLE, values))
+    return set(db.session.connection().exec_driver_sql(WRITABLE, values).scalars())
