@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import structlog
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
+from flask.sessions import SessionInterface
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 from werkzeug.exceptions import NotFound as NoSuchPath
 
@@ -49,6 +50,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.wsgi_app = Frame(app.wsgi_app)  # type: ignore[method-assign]  # as above
     app.log_exception = _log_failure  # type: ignore[method-assign]  # Flask's own line quotes the path
     app.config["MAX_CONTENT_LENGTH"] = MAXIMUM_BODY + 1  # Werkzeug cuts off a body of unknown length there, silently
+    app.session_interface = NoSession()
     app.url_map.merge_slashes = False  # which would answer with a redirect in HTML
     app.before_request(_begin)
     if settings.allowed_hosts:
@@ -64,6 +66,13 @@ def init_app(app: Flask, settings: Settings) -> None:
 def speak(app: Flask, prefix: str, dialect: Dialect) -> None:
     """Tell refusals below a path in another form than problem documents: media type and body of each."""
     app.extensions["dialects"][prefix] = dialect
+
+
+class NoSession(SessionInterface):
+    """Callers show a token each time: no cookie is read, none is set."""
+
+    def open_session(self, app: Flask, request: Request) -> None:
+        """None, for every request."""
 
 
 class Frame:
