@@ -25,6 +25,7 @@ Statement = tuple[str, Any]
 
 def bare(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """A WSGI application that answers with the bytes of a file, whatever is asked."""
+    environ["wsgi.input"].read()
     body = _answer()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]

@@ -19,7 +19,7 @@ COPIES = """
     CREATE TEMPORARY TABLE copies AS
     WITH given AS (SELECT id, patient_id FROM resource WHERE patient_id IS NOT NULL AND type <> 'Patient'),
          people AS (SELECT patient_id, row_number() OVER (ORDER BY patient_id) - 1 AS n
-                    FROM (SELECT DISTINCT patient_id FROM given) AS some)
+                    FROM (SELECT DISTINCT patient_id FROM given) AS owners)
     SELECT r.id AS old, r.patient_id AS old_patient, gen_random_uuid() AS new, p.id AS patient_id
     FROM unnest(%(patients)s::uuid[]) WITH ORDINALITY AS p (id, n)
     JOIN people o ON o.n = p.n %% (SELECT count(*) FROM people)
