@@ -50,7 +50,7 @@ from medical.scheduling import series_routes as series
 from medical.scheduling import waitlist_routes as waitlist
 from medical.smart import app_routes as smart_apps
 from medical.smart import authorize_routes as authorize
-from medical.smart import pages
+from medical.smart import cors, pages
 from medical.smart import token_routes as oauth
 from medical.smart.consent import Consent
 
@@ -128,6 +128,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         _offer_migrations(flask_app)
     _secure(flask_app, settings)
     web.init_app(flask_app, settings)
+    cors.init_app(flask_app)
     web.speak(flask_app, "/fhir/", refusal_document)
     web.speak(flask_app, "/oauth/authorize", pages.refusal_page)
     for blueprint in BLUEPRINTS:

@@ -98,6 +98,7 @@ def _security(here: str) -> Json:
     uris = [{"url": name, "valueUri": places[place]} for name, place in names.items()]
     service = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
     return {
+        "cors": True,  # for scripts of registered apps
         "description": "A bearer token of this server, in Authorization.",
         "service": [{"coding": [service]}],
         "extension": [

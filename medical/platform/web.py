@@ -38,7 +38,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "Vary": "Authorization",
+    "Vary": "Authorization, Origin",
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of every answer; a page that needs more of the CSP sets its own."""

@@ -176,7 +176,7 @@ class TestEveryAnswer:
         assert HEADERS["Referrer-Policy"] == "no-referrer"
         assert HEADERS["Cross-Origin-Opener-Policy"] == "same-origin"
         assert HEADERS["Cache-Control"] == "no-store"
-        assert HEADERS["Vary"] == "Authorization"
+        assert HEADERS["Vary"] == "Authorization, Origin"
 
 
 class TestCookie:

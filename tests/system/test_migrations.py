@@ -194,6 +194,7 @@ class TestByHand:
             "care(uuid)",
             "current_organization()",
             "full_times(uuid,integer,timestamp with time zone,timestamp with time zone,timestamp with time zone,uuid)",
+            "has_origin(text[],text)",
             "has_role(uuid,text[])",
             "keep_capacity()",
             "local_to_instant(timestamp without time zone,text)",

@@ -24,8 +24,8 @@ COPIES = """
     FROM unnest(%(patients)s::uuid[]) WITH ORDINALITY AS p (id, n)
     JOIN people o ON o.n = p.n %% (SELECT count(*) FROM people)
     JOIN given r ON r.patient_id = o.patient_id
-    CROSS JOIN generate_series(1, %(resources)s / (SELECT count(*) FROM given)
-                                  * (SELECT count(*) FROM people) / cardinality(%(patients)s))
+    CROSS JOIN generate_series(1, greatest(1, %(resources)s * (SELECT count(*) FROM people)
+                                              / (SELECT count(*) FROM given) / cardinality(%(patients)s::uuid[])))
 """
 RESOURCES = """
     INSERT INTO resource (id, organization_id, type, fhir_id, version, updated_at, patient_id, open, sensitive, deleted,
@@ -54,7 +54,7 @@ DRAWN = """
 
 
 def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> list[tuple[str, str]]:
-    """Make about so many resources; the ids of some Observations, and whose they are.
+    """Make about so many resources, for each patient what one has at least; the ids of some Observations, and whose they are.
 
     Indexes are made when all is there, and nothing is checked that was right where it was copied from.
     """
