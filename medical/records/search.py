@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 
 from medical.audit import service as audit
 from medical.platform.authz import Actor
-from medical.platform.db import db, scope_organization
+from medical.platform.db import OWN_ORGANIZATION, db, scope_organization
 from medical.records.criteria import VALUES, Searcher, in_compartment, subject_asked
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
@@ -18,7 +19,7 @@ from medical.records.indexing import parameters_of
 from medical.records.models import Resource, resource_value
 from medical.records.queries import COLUMNS
 from medical.records.service import Stored
-from medical.records.values import Condition
+from medical.records.values import KEPT, Condition
 
 USUAL, MOST = 20, 1000
 """Resources on a page, where the caller does not say, and at most."""
@@ -131,6 +132,7 @@ def _orders(question: Question) -> Iterable[Order]:
         yield Order(Resource.updated_at, True)
 
 
+@lru_cache(KEPT)
 def _least(type_name: str, parameter: str, column: str, last: str) -> ColumnElement[Any]:
     """The least value of a parameter as text that sorts as the values do; ``last`` for those that have none."""
     value = SORTED
@@ -140,7 +142,7 @@ def _least(type_name: str, parameter: str, column: str, last: str) -> ColumnElem
         text = func.to_char(chosen + literal(Decimal(10**20)), "FM0000000000000000000000.0000000000")
     least = select(func.min(text)).where(
         value.c.resource_id == Resource.id,
-        value.c.organization_id == scope_organization(),
+        value.c.organization_id == OWN_ORGANIZATION,
         value.c.type == type_name,
         value.c.parameter == parameter,
     )

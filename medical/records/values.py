@@ -5,14 +5,15 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, and_, exists, false, not_, or_
+from sqlalchemy import ColumnElement, Exists, FromClause, and_, exists, false, not_, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from medical.platform import clock
-from medical.platform.db import scope_organization
+from medical.platform.db import OWN_ORGANIZATION
 from medical.records import moments
 from medical.records.definitions import resource_types
 from medical.records.errors import UnknownParameter
@@ -25,6 +26,8 @@ MODIFIERS = {
     "token": {"not", "missing"},
     "uri": {"below", "missing"},
 }
+KEPT = 500
+"""Parts of statements that are always alike are kept, so many: to make them takes longer than the search."""
 MOST_VALUES = 100
 """So many values one parameter may have, separated by commas."""
 Condition = ColumnElement[bool]
@@ -86,12 +89,17 @@ def _meant(text: str) -> str:
 
 def has_value(type_name: str, parameter: Parameter, value: FromClause, condition: Condition) -> Condition:
     """That the resource has such a value for the parameter."""
+    return _values_of(type_name, parameter.name, value).where(condition)
+
+
+@lru_cache(KEPT)
+def _values_of(type_name: str, parameter: str, value: FromClause) -> Exists:
+    """That the resource has a value for the parameter."""
     return exists().where(
         value.c.resource_id == Resource.id,
-        value.c.organization_id == scope_organization(),
+        value.c.organization_id == OWN_ORGANIZATION,
         value.c.type == type_name,
-        value.c.parameter == parameter.name,
-        condition,
+        value.c.parameter == parameter,
     )
 
 

@@ -189,8 +189,7 @@ class TestCatalog:
 
     def test_every_policy_of_a_tenants_table_asks_for_the_organisation(self, owner: Connection) -> None:
         """But for the doors that have a reason: sign-in by email, an organisation by its name, registration, a feed's
-
-        secret, an app's id or origin; and those of the roles that seal and verify the trail, which the program's role has not.
+        secret, an app's id or origin; and those of the roles that seal and verify the trail, which the program has not.
         """
         rows = owner.execute(
             "SELECT tablename, policyname, cmd, coalesce(qual, with_check), roles FROM pg_policies"

@@ -54,9 +54,10 @@ DRAWN = """
 
 
 def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> list[tuple[str, str]]:
-    """Make about so many resources, for each patient what one has at least; the ids of some Observations, and whose they are.
+    """Make about so many resources; the ids of some Observations, and whose they are.
 
-    Indexes are made when all is there, and nothing is checked that was right where it was copied from.
+    Each patient has at least what one of the demo's has. Indexes are made when all is there, and nothing is checked
+    that was right where it was copied from.
     """
     owner.execute("SET session_replication_role = replica")
     owner.execute("SET maintenance_work_mem = '1GB'")
