@@ -1,5 +1,6 @@
 """The command line: ``medical …``, which is Flask's own group of commands on our application."""
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,3 +47,6 @@ def main() -> None:
             sys.exit(group().main(prog_name="medical"))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # what is left goes with the process: to look through it first takes longer than many a command
+

@@ -1,6 +1,7 @@
 """The driver's connection, but for habits that cost more than what a request asks for."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -22,7 +23,7 @@ class LastingConnection(psycopg.Connection[Any]):
 
         Where it was not, because one is under way or the connection is lost, nothing was changed.
         """
-        with self.lock:
+        with self.lock, suppress(psycopg.Error):  # the driver's own way tells what is wrong
             if self.pgconn.transaction_status != TransactionStatus.IDLE:
                 return False
             literal = Escaping(self.pgconn).escape_literal
@@ -32,7 +33,7 @@ class LastingConnection(psycopg.Connection[Any]):
             if self.pgconn.exec_(b"; ".join([b"BEGIN", *local])).status == ExecStatus.COMMAND_OK:
                 return True
             self._plainly()
-            return False
+        return False
 
     def rollback(self) -> None:
         """Roll back. Raises ``psycopg.OperationalError`` when the connection is lost."""

@@ -69,3 +69,18 @@ def test_a_transaction_begins_within_its_scope_in_one_exchange(app: Flask) -> No
         assert db.session.execute(settings).one() == ("", "", "")
         sent.stop()
     assert sent.count == 2
+
+
+def test_a_connection_that_is_lost_before_a_transaction_is_told_too(app: Flask) -> None:
+    with app.app_context(), scoped(Scope(new_id())):
+        driver = db.session.connection().connection.driver_connection
+        assert driver
+        db.session.rollback()
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(OperationalError):
+            db.session.execute(text("SELECT 1"))
+        db.session.rollback()
+        assert driver.closed
+        assert db.session.scalar(text("SELECT current_setting('app.organization_id')"))
+        db.session.rollback()
