@@ -49,4 +49,3 @@ def main() -> None:
         sys.exit(130)
     finally:
         gc.freeze()  # what is left goes with the process: to look through it first takes longer than many a command
-
