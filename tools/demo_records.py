@@ -3,8 +3,7 @@
 ``PYTHONPATH=. python tools/demo_records.py FOLDER > medical/cli/demo_records.json.gz``, where ``FOLDER`` holds the
 gzip-compressed bundles that ``tools/demo_patients.py`` reads. The same bundles give the same file.
 
-Billing, documents and provenance are left out, of what belongs to a visit all but the last ``VISITS`` of each
-patient, and all but the last ``SHOTS`` of their immunizations.
+Billing, documents and provenance are left out.
 """
 
 import gzip
@@ -18,10 +17,10 @@ from typing import Any
 from medical.records.codec import decode, encode
 
 Json = dict[str, Any]
-VISITS, SHOTS = 3, 8
-WHOLE = ("AllergyIntolerance", "CarePlan", "Condition", "Goal", "Immunization", "MedicationRequest")
-"""Kept whatever visit they belong to."""
-OF_VISITS = ("Encounter", "Observation", "Procedure", "DiagnosticReport", "ImagingStudy")
+CLINICAL = (
+    *("AllergyIntolerance", "CarePlan", "Condition", "DiagnosticReport", "Encounter", "Goal", "ImagingStudy"),
+    *("Immunization", "MedicationRequest", "Observation", "Procedure"),
+)
 WHO_AND_WHERE = ("Organization", "Practitioner")
 PEOPLE = Path(__file__).parents[1] / "medical/cli/demo_patients.json"
 REFERENCE = re.compile(r"(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]+)")
@@ -68,20 +67,8 @@ def directory(folder: Path) -> Iterator[tuple[str, Json]]:
 def of_one(bundle: Json, patient: Json, number: int, known: dict[str, Json]) -> Iterator[Json]:
     """What is kept of a patient's bundle, with who and what it speaks of."""
     names = {entry["fullUrl"]: entry["resource"] for entry in bundle["entry"]} | known
-    visits = sorted(
-        (one for one in resources(bundle) if one["resourceType"] == "Encounter"),
-        key=lambda one: str(one["period"]["start"]),
-    )[-VISITS:]
-    recent = {f"Encounter/{one['id']}" for one in visits}
-    chosen = []
-    for one in resources(bundle):
-        made = followed(one, names, f"Patient/{patient['id']}", number)
-        of = f"Encounter/{made['id']}" if made["resourceType"] == "Encounter" else reference(made.get("encounter"))
-        if made["resourceType"] in WHOLE or (made["resourceType"] in OF_VISITS and of in recent):
-            chosen.append(made)
-    shots = [one for one in chosen if one["resourceType"] == "Immunization"]
-    earlier = sorted(shots, key=lambda one: str(one["occurrenceDateTime"]))[:-SHOTS]
-    chosen = [one for one in chosen if one not in earlier]
+    made = (followed(one, names, f"Patient/{patient['id']}", number) for one in resources(bundle))
+    chosen = [one for one in made if one["resourceType"] in CLINICAL]
     there = {f"{one['resourceType']}/{one['id']}" for one in chosen}
     mentioned = {text for one in chosen for text in references(one)}
     for one in names.values():

@@ -237,11 +237,12 @@ class Ready:
     """
 
     def __init__(self, query: Select[Any]) -> None:
-        self.compiled = query.options(OWN_ROWS).compile(dialect=db.engine.dialect)
+        compiled = query.options(OWN_ROWS).compile(dialect=db.engine.dialect)
+        self.sql, self._values = str(compiled), compiled.construct_params
 
     def rows(self, **values: Any) -> CursorResult[Any]:
         """What it finds with these values for its named parameters, as the driver gives it."""
-        return db.session.connection().exec_driver_sql(str(self.compiled), self.compiled.construct_params(values))
+        return db.session.connection().exec_driver_sql(self.sql, self._values(values))
 
 
 def flush_or_raise(constraints: Mapping[str, type[AppError]]) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 OF_COMMANDS = {"platform/tenancy.py", "audit/archive.py"}
 """Run by migrations and a command alone, with names of tables that stand there, and of months."""
+OF_READY = "self.sql"
+"""Of `platform.db.Ready`: made by SQLAlchemy of a statement of models, whose values are parameters."""
 SENDS = {"execute", "scalars", "scalar", "stream", "exec_driver_sql"}
 MAKES = {"text", "literal_column", "DDL", "TextClause", "exec_driver_sql", "prefix_with", "suffix_with", "with_hint"}
 
@@ -39,7 +41,7 @@ def _is_constant(given: ast.expr, constants: set[str]) -> bool:
     if isinstance(given, ast.IfExp):
         return _is_constant(given.body, constants) and _is_constant(given.orelse, constants)
     if isinstance(given, ast.Attribute):
-        return isinstance(given.value, ast.Name) and given.attr.isupper()
+        return isinstance(given.value, ast.Name) and (given.attr.isupper() or ast.unparse(given) == OF_READY)
     return isinstance(given, ast.Constant) or (isinstance(given, ast.Name) and given.id in constants)
 
 
