@@ -4,6 +4,7 @@ Nothing is rolled back or emptied: every test works in a new organisation, and r
 keeps the organisations apart. So tests commit as the program does, and may race each other.
 """
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ from tests.clinic import Clinic, Statements
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are processors: tests that start programs wait for them most of the time."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded until now stays: to look through it for garbage again and again takes a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 Prepare = Callable[[Path], Path]

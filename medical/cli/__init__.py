@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flask.cli import FlaskGroup
 
+GARBAGE = (10_000, 20, 20)
+"""So many new objects before garbage is looked for; a page of appointments alone makes thousands, none in a circle."""
+
 
 def create_app() -> Any:
     """The application, for the commands that need one; imported late so that the others stay quick."""
@@ -40,6 +43,7 @@ def main() -> None:
 
     What takes time to import is imported here, where Ctrl-C is an end and not a traceback.
     """
+    gc.set_threshold(*GARBAGE)
     try:
         from medical.cli.explain import explained
 

@@ -1,5 +1,6 @@
 """``medical fhir``: records taken in from files of other systems, and written to files for them."""
 
+import gc
 import gzip
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medical.cli import GARBAGE
 from medical.cli.database import provided
 from medical.cli.explain import explains
 from medical.config import Settings
@@ -197,7 +199,7 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
     if jobs <= 1:
         yield None
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), gc.set_threshold, GARBAGE) as pool:
         yield pool
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from medical.cli import GARBAGE
 from medical.cli.announce import Announcer
 from medical.cli.database import provided
 from medical.cli.explain import REFUSALS, explains
@@ -30,9 +31,6 @@ LOOK_SECONDS = 1
 LOOK_AGAIN_SECONDS = 5
 UPKEEP_SECONDS = 300
 """After so long it is looked again whether anything is due."""
-
-GARBAGE = (10_000, 20, 20)
-"""So many new objects before garbage is looked for; a page of appointments alone makes thousands, none in a circle."""
 
 log = get_logger(__name__)
 
