@@ -65,6 +65,12 @@ def demo(make_app: MakeApp) -> Flask:
 
 
 @pytest.fixture
+def recordless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clinic is made without its records, which take most of the time."""
+    monkeypatch.setattr(records, "shipped", list)
+
+
+@pytest.fixture
 def inside(demo: Flask) -> Iterator[None]:
     """The test sees the demo clinic's rows."""
     with within(demo):
@@ -215,6 +221,7 @@ def ensure_consistent() -> None:
         assert all(end <= start for (_, end), (start, _) in pairwise(times))
 
 
+@pytest.mark.usefixtures("recordless")
 @pytest.mark.parametrize(
     "today",
     [
@@ -262,6 +269,7 @@ class TestAccounts:
         assert {role for _, role in without} == {Role.CLINICIAN}
 
 
+@pytest.mark.usefixtures("recordless")
 class TestWhen:
     def test_a_second_start_changes_nothing(self, demo: Flask) -> None:
         with within(demo):
@@ -335,10 +343,11 @@ class TestWhen:
             with pytest.raises(Refused, match="everybody knows"):
                 ensure_absent()
 
-    def test_few_statements(self, make_app: MakeApp) -> None:
-        flask_app = make_app()
-        with flask_app.app_context():
-            counter = Statements(db.engine)
-            seed_if_empty()
-            counter.stop()
-        assert counter.count <= LIMIT_STATEMENTS
+
+def test_few_statements(make_app: MakeApp) -> None:
+    flask_app = make_app()
+    with flask_app.app_context():
+        counter = Statements(db.engine)
+        seed_if_empty()
+        counter.stop()
+    assert counter.count <= LIMIT_STATEMENTS
