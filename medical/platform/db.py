@@ -266,7 +266,7 @@ def constraint_of(error: DBAPIError) -> str | None:
 
 TRY_AGAIN = (postgres.SerializationFailure, postgres.DeadlockDetected)
 BUSY = (postgres.QueryCanceled, postgres.LockNotAvailable, postgres.TooManyConnections)
-UNMIGRATED = (postgres.UndefinedTable, postgres.UndefinedColumn)
+UNMIGRATED = (postgres.UndefinedTable, postgres.UndefinedColumn, postgres.UndefinedFunction)
 
 
 def may_retry(error: Exception) -> bool:

@@ -5,8 +5,21 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Row, Select, Text, Uuid, and_, bindparam, cast, func, or_, select
-from sqlalchemy import text as sql
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from medical.identity.permissions import Role
 from medical.platform.authz import Actor
@@ -15,6 +28,7 @@ from medical.platform.errors import Forbidden
 from medical.records import scopes
 from medical.records.models import Resource
 
+Named = str | BindParameter[str]
 COLUMNS: tuple[Any, ...] = (
     Resource.id,
     Resource.type,
@@ -32,9 +46,7 @@ WRITABLE = """
       AND (%(any_patient)s OR p.id IN (SELECT cared_patients(caller_id())))
 """
 
-Named = str | BindParameter[str]
-
-TAKEN = sql("SELECT resource_id_taken(:type, :fhir_id)")
+TAKEN = text("SELECT resource_id_taken(:type, :fhir_id)")
 
 
 def is_taken(type_name: str, fhir_id: str) -> bool:
@@ -48,10 +60,14 @@ def visible_resources(actor: Actor, interaction: str) -> Select[Resource]:
     A service client sees all. What is of a patient who is not known here is seen by who wrote it. Through an app,
     only what its scopes allow this ``interaction`` with: ``r`` reading one, ``s`` finding, ``u``, ``d``.
     """
-    query = select(Resource)
+    query = _seen(Role.SERVICE in actor.roles, actor.user_id)
     reached = scopes.reached(actor, interaction)
-    query = query if reached is None else query.where(reached)
-    return query if Role.SERVICE in actor.roles else query.where(_is_seen(actor.user_id))
+    return query if reached is None else query.where(reached)
+
+
+def _seen(everybodys: bool, caller: UUID | BindParameter[UUID]) -> Select[Resource]:
+    """What somebody sees who calls without an app."""
+    return select(Resource) if everybodys else select(Resource).where(_is_seen(caller))
 
 
 def find(actor: Actor, interaction: str, type_name: str, fhir_id: str) -> Row[Any] | None:
@@ -70,8 +86,8 @@ def named(query: Select[Resource], type_name: Named, fhir_id: Named) -> Select[A
 @cache
 def _finding(everybodys: bool) -> Ready:
     """The same SELECT for whoever calls without an app, ready to run."""
-    query = named(select(Resource), bindparam("type_name"), bindparam("fhir_id"))
-    return Ready(query if everybodys else query.where(_is_seen(bindparam("caller", type_=Uuid()))))
+    query = _seen(everybodys, bindparam("caller", type_=Uuid()))
+    return Ready(named(query, bindparam("type_name"), bindparam("fhir_id")))
 
 
 def beyond(actor: Actor, ids: Collection[UUID], interaction: str) -> bool:

@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -110,9 +109,9 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 tokens = {False: signed_in(port).token, True: records.program(port, signed_in(port))}
                 for call in selected(arguments, records.RECORDS):
                     figures = measured_call(arguments, call, ids, Processes(pid, postmaster), port, tokens[True])
-                    results.append(figures | {"resources": arguments.resources})
+                    results.append(figures | {"resources": ids.resources})
+            by_name = {call.name: call for call in selected(arguments, [*calls.CALLS, *records.RECORDS])}
             with app.app_context():
-                by_name = {call.name: call for call in selected(arguments, [*calls.CALLS, *records.RECORDS])}
                 for result in results:
                     if call := by_name.get(result["call"]):
                         result.update(floors_of(app, tokens[call.program], call, ids, server, postmaster, folder))
@@ -123,11 +122,11 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def with_records(app: Flask, server: EmbeddedPostgres, ids: Ids, resources: int) -> Ids:
     """The same clinic with so many records."""
     with psycopg.connect(conninfo(server.superuser_url), dbname=DATABASE, autocommit=True) as owner:
-        found = records.multiply(owner, ids, resources)
+        ids = records.multiply(owner, ids, resources)
     with app.app_context():
         catch_up()
         db.engine.dispose()
-    return replace(ids, observations=found)
+    return ids
 
 
 def selected(arguments: argparse.Namespace, of: Sequence[calls.Call]) -> list[calls.Call]:

@@ -42,6 +42,8 @@ class Ids:
     patients: list[str]
     observations: list[tuple[str, str]] = field(default_factory=list)
     """Some of their records, each with its patient."""
+    resources: int = 0
+    """How many records there are."""
 
 
 STAFF = (

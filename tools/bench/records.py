@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
@@ -24,8 +25,8 @@ COPIES = """
     FROM unnest(%(patients)s::uuid[]) WITH ORDINALITY AS p (id, n)
     JOIN people o ON o.n = p.n %% (SELECT count(*) FROM people)
     JOIN given r ON r.patient_id = o.patient_id
-    CROSS JOIN generate_series(1, greatest(1, %(resources)s * (SELECT count(*) FROM people)
-                                              / (SELECT count(*) FROM given) / cardinality(%(patients)s::uuid[])))
+    CROSS JOIN generate_series(1, greatest(1, round(%(resources)s::numeric * (SELECT count(*) FROM people)
+                                              / (SELECT count(*) FROM given) / cardinality(%(patients)s::uuid[]))::int))
 """
 RESOURCES = """
     INSERT INTO resource (id, organization_id, type, fhir_id, version, updated_at, patient_id, open, sensitive, deleted,
@@ -53,8 +54,8 @@ DRAWN = """
 """
 
 
-def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> list[tuple[str, str]]:
-    """Make about so many resources; the ids of some Observations, and whose they are.
+def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> Ids:
+    """Make about so many resources; the ids with some Observations, and whose they are.
 
     Each patient has at least what one of the demo's has. Indexes are made when all is there, and nothing is checked
     that was right where it was copied from.
@@ -73,7 +74,9 @@ def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> list[t
         owner.execute(definition)
     owner.execute("DROP TABLE copies, given")
     owner.execute("VACUUM ANALYZE resource, resource_value")
-    return owner.execute(DRAWN, {"patients": ids.patients}).fetchall()
+    observations = owner.execute(DRAWN, {"patients": ids.patients}).fetchall()
+    [(count,)] = owner.execute("SELECT count(*) FROM resource").fetchall()
+    return replace(ids, observations=observations, resources=count)
 
 
 def program(port: int, desk: Connection) -> str:
