@@ -26,7 +26,7 @@ COLUMNS = [
 ]
 TITLE = "Processor time per request, server and PostgreSQL, in milliseconds (logarithmic; shorter is better)"
 FONT = 'font-family="sans-serif" font-size="12"'
-WIDTH, BAR, GAP, LEFT, ROOM = 900, 14, 14, 340, 110
+WIDTH, BAR, GAP, LEFT, ROOM = 900, 14, 14, 390, 110
 LEAST, MOST = 0.05, 550.0
 COLOURS = {"ours": "#2563eb", "floor": "#93c5fd", "medplum": "#a3a3a3", "care": "#d4a373"}
 
