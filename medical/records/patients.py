@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import selectinload
 
 from medical.people import service as people
-from medical.people.models import Patient
+from medical.people.models import Patient, PatientMerge
 from medical.people.permissions import Permission
 from medical.platform import authz
 from medical.platform.authz import Actor
@@ -25,8 +25,8 @@ Json = dict[str, Any]
 TYPE = "Patient"
 PARTS = {"city": "city", "state": "state", "postal_code": "postalCode", "country": "country"}
 """Parts of an address, as the row and as FHIR names them."""
-REPLACED_BY = "replaced-by"
-"""The type of a link to who a patient turned out to be."""
+REPLACED_BY, REPLACES = "replaced-by", "replaces"
+"""The types of links to who a patient turned out to be, and to whom they turned out to be."""
 LENGTH_OF_A_DAY = 10
 LONGEST = 200
 """Characters of a name or identifier that rows have, as at the desk; the document has all of it."""
@@ -97,8 +97,19 @@ def change(actor: Actor, document: Json, fhir_id: str, expected_version: int | N
     return people.update_patient(actor, UUID(fhir_id), expected_version, changes)
 
 
-def document_of(patient: Patient, before: Json | None) -> Json:
-    """A Patient: what it was, with what the row says otherwise."""
+def taken_in(patient_ids: Collection[UUID]) -> dict[UUID, dict[UUID, bool]]:
+    """Whom each of these patients was merged with as the one who stays, and whether that was not undone."""
+    found: dict[UUID, dict[UUID, bool]] = {}
+    if patient_ids:
+        columns = (PatientMerge.target_patient_id, PatientMerge.source_patient_id, PatientMerge.undone_at.is_(None))
+        query = select(*columns).where(PatientMerge.target_patient_id.in_(patient_ids)).order_by(PatientMerge.merged_at)
+        for target, source, lasts in db.session.execute(query):
+            found.setdefault(target, {})[source] = lasts
+    return found
+
+
+def document_of(patient: Patient, before: Json | None, others: Mapping[UUID, bool]) -> Json:
+    """A Patient: what it was, with what the row says otherwise, and whom of ``others`` (``taken_in``) it replaces."""
     made: Json = dict(before or {"resourceType": TYPE})
     said, row = _said(made), _row(patient)
     if (said["family_name"], said["given_name"]) != (row["family_name"], row["given_name"]):
@@ -117,7 +128,7 @@ def document_of(patient: Patient, before: Json | None) -> Json:
     if said["address"] != row["address"]:
         address = _fhir_address(row["address"])
         _keep(made, "address", _with_first(made.get("address", []), 0, address))
-    _keep(made, "link", [*_links(made, patient)])
+    _keep(made, "link", [*_links(made, patient, others)])
     if patient.merged_into:
         made["active"] = False
     elif made.get("active") is False and REPLACED_BY in [one.get("type") for one in (before or {}).get("link", ())]:
@@ -132,11 +143,20 @@ def document_of(patient: Patient, before: Json | None) -> Json:
     return made
 
 
-def _links(document: Json, patient: Patient) -> Iterator[Json]:
-    """The other Patients that a Patient is linked to; who replaces them, the row says."""
-    yield from (one for one in document.get("link", ()) if one.get("type") != REPLACED_BY)
+def _links(document: Json, patient: Patient, others: Mapping[UUID, bool]) -> Iterator[Json]:
+    """The other Patients that a Patient is linked to; who replaces whom of ours, the rows say."""
+    ours = {_link(one, REPLACES)["other"]["reference"] for one in others}
+    for one in document.get("link", ()):
+        known = one.get("type") == REPLACES and one.get("other", {}).get("reference") in ours
+        if not known and one.get("type") != REPLACED_BY:
+            yield one
+    yield from (_link(one, REPLACES) for one, lasts in others.items() if lasts)
     if patient.merged_into:
-        yield {"other": {"reference": f"{TYPE}/{patient.merged_into}"}, "type": REPLACED_BY}
+        yield _link(patient.merged_into, REPLACED_BY)
+
+
+def _link(other: UUID, kind: str) -> Json:
+    return {"other": {"reference": f"{TYPE}/{other}"}, "type": kind}
 
 
 def _columns(document: Json) -> dict[str, Any]:

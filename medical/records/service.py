@@ -302,12 +302,14 @@ def follow(patient: Patient) -> None:
 def _follow(rows: Sequence[Patient]) -> None:
     """The same for several: those that have none yet, in as many statements as one."""
     there = {one.fhir_id: one for one in _patients_kept([str(row.id) for row in rows])}
+    others = patients.taken_in([row.id for row in rows if str(row.id) in there])
     new: list[tuple[Stored, Sight, list[Entry]]] = []
     for row in rows:
         before = there.get(str(row.id))
         if before and before.version == row.version:
             continue
-        document = patients.document_of(row, decode(before.body) if before and before.body else None)
+        known = decode(before.body) if before and before.body else None
+        document = patients.document_of(row, known, others.get(row.id, {}))
         body = _with_meta(document, str(row.id), row.version, now := clock.now())
         made = Stored(
             before.id if before else new_id(), patients.TYPE, str(row.id), row.version, now, False, row.id, _text(body)

@@ -102,6 +102,8 @@ class TestMerge:
         assert document["active"] is False
         reference = {"reference": f"Patient/{pair.target['id']}"}
         assert document["link"] == [{"other": reference, "type": "replaced-by"}]
+        of_target = pair.fhir.get(f"Patient/{pair.target['id']}").get_json()
+        assert of_target["link"] == [{"other": {"reference": f"Patient/{pair.source['id']}"}, "type": "replaces"}]
         assert {one["value"] for one in pair.fhir.get(f"Patient/{pair.target['id']}").get_json()["identifier"]} == {
             "goes",
             "stays",
@@ -165,8 +167,13 @@ class TestUndo:
     """`POST /patients/{id}/merges/{merge}/undo`."""
 
     def test_gives_back_what_was_moved(self, pair: Pair) -> None:
-        """And leaves what came since."""
+        """And leaves what came since, and was there before."""
+        own = [{"other": {"reference": f"Patient/{pair.clinic.patient()['id']}"}, "type": "seealso"}]
+        assert (
+            pair.fhir.put(pair.fhir.get(f"Patient/{pair.target['id']}").get_json() | {"link": own}).status_code == 200
+        )
         merge = pair.merged()
+        assert len(pair.fhir.get(f"Patient/{pair.target['id']}").get_json()["link"]) == 2
         since = pair.fhir.made(observation(pair.target))
         answer = pair.undo(merge)
         assert answer.status_code == 200, answer.text
@@ -178,6 +185,7 @@ class TestUndo:
         document = pair.fhir.get(f"Patient/{pair.source['id']}").get_json()
         assert "link" not in document
         assert "active" not in document
+        assert pair.fhir.get(f"Patient/{pair.target['id']}").get_json()["link"] == own
         booking = pair.clinic.booking(pair.source, pair.doctor, pair.kind, day_after(6, "10:00"))
         assert pair.admin.post("/appointments", booking).status_code == 201
 
