@@ -41,13 +41,10 @@ def folder() -> Iterator[Path]:
     """An empty folder outside pytest's own, whose way in each run of pytest by root shuts for PostgreSQL's user."""
     place = Path(tempfile.mkdtemp(prefix="medical-test-"))
     yield place
-    shutil.rmtree(place, onerror=_unless_it_is_gone)
-
-
-def _unless_it_is_gone(_function: object, _path: str, error: tuple[type[BaseException], BaseException, object]) -> None:
-    """A server that was killed takes its files away while the folder is removed."""
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:  # a server that was killed took a file of its own away meanwhile
+        shutil.rmtree(place)
 
 
 def medical(*arguments: str, cwd: Path = PROJECT, **settings: str) -> subprocess.CompletedProcess[str]:
