@@ -19,6 +19,7 @@ from flask import Flask
 from psycopg import sql
 
 from medical.app import create_app
+from medical.cli import GARBAGE
 from medical.config import Mode
 from medical.identity import keys, passwords
 from medical.platform import schema
@@ -36,7 +37,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_finish() -> None:
     """What was loaded until now stays: to look through it for garbage again and again takes a tenth of the time."""
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(*GARBAGE)
 
 
 Prepare = Callable[[Path], Path]

@@ -23,7 +23,7 @@ from medical.records import directory, patients, queries, turns
 from medical.records.codec import decode, encode
 from medical.records.definitions import table
 from medical.records.errors import Gone, InvalidResource, KeptElsewhere, NotHere, PatientIncomplete, PatientUnknown
-from medical.records.indexing import Entry, entries_of, subject_of
+from medical.records.indexing import Entry, entries_of, subject_of, uuid_of
 from medical.records.labels import is_sensitive
 from medical.records.models import Resource, ResourceVersion
 from medical.records.patching import patched
@@ -366,7 +366,7 @@ def _kept_of(own: Sequence[directory.Own]) -> list[Stored]:
 
 def _ensure_rows_kept(type_name: str, fhir_id: str, body: Json | None) -> None:
     """Raise ``KeptElsewhere`` where a row says otherwise than the document, or the document is to go."""
-    if type_name not in directory.TYPES or not (entry_id := _uuid(fhir_id)):
+    if type_name not in directory.TYPES or not (entry_id := uuid_of(fhir_id)):
         return
     for one in directory.entries([entry_id]):
         if one.type == type_name and (
@@ -501,18 +501,11 @@ def _sight(body: Json, named: Sequence[str] | None, known: set[str]) -> Sight:
 
 def _ensure_writable(actor: Actor, patient_ids: set[str]) -> set[str]:
     """Those in whose record the actor may write; all must be known, and to be seen, but for service clients."""
-    possible = {one for one in map(_uuid, patient_ids) if one}
+    possible = {one for one in map(uuid_of, patient_ids) if one}
     known = {str(one) for one in queries.writable_patients(actor, possible)}
     if Role.SERVICE not in actor.roles and len(known) < len(patient_ids):
         raise PatientUnknown
     return known
-
-
-def _uuid(text_: str | None) -> UUID | None:
-    try:
-        return UUID(text_) if text_ else None
-    except ValueError:
-        return None
 
 
 def _index(found: Sequence[tuple[Stored, Sequence[Entry]]]) -> None:

@@ -62,7 +62,7 @@ def _is_registered(origin: str) -> bool:
 
 def init_app(app: Flask) -> None:
     """Let scripts of registered apps read the answers of ``app``."""
-    origins = app.extensions["origins"] = Origins()
+    origins = Origins()
 
     def begin() -> Response | None:
         """Answer a preflight; note the origin of any other request of an app's."""

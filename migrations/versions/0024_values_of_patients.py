@@ -20,7 +20,7 @@ FILL = """
     FROM (
         SELECT resource_id, min(target_id)::uuid AS id FROM resource_value WHERE parameter = 'patient'
         GROUP BY resource_id
-        HAVING count(DISTINCT target_id) = 1 AND bool_and(target_type = 'Patient')
+        HAVING count(DISTINCT target_id) = 1 AND bool_and(target_type IS NOT DISTINCT FROM 'Patient')
            AND min(target_id) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
     ) AS s
     WHERE v.resource_id = s.resource_id

@@ -1,7 +1,8 @@
-"""The driver's connection keeps its prepared statements when a transaction is rolled back."""
+"""The driver's connection: statements stay prepared after a rollback, a transaction begins with its scope."""
 
 import os
 import socket
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -40,16 +41,21 @@ def test_what_was_done_is_undone_also_after_an_error(app: Flask) -> None:
         assert db.session.scalar(text("SELECT to_regclass('undone')")) is None
 
 
+def ensure_told(driver: Any) -> None:
+    """The connection is lost, and whoever asks next is told."""
+    with socket.socket(fileno=os.dup(driver.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(OperationalError):
+        db.session.execute(text("SELECT 1"))
+    db.session.rollback()
+    assert driver.closed
+
+
 def test_a_lost_connection_is_told(app: Flask) -> None:
     with app.app_context():
         driver = db.session.connection().connection.driver_connection
         assert driver
-        with socket.socket(fileno=os.dup(driver.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
-        with pytest.raises(OperationalError):
-            db.session.execute(text("SELECT 1"))
-        db.session.rollback()
-        assert driver.closed
+        ensure_told(driver)
         assert db.session.scalar(text("SELECT 1")) == 1
 
 
@@ -76,11 +82,6 @@ def test_a_connection_that_is_lost_before_a_transaction_is_told_too(app: Flask) 
         driver = db.session.connection().connection.driver_connection
         assert driver
         db.session.rollback()
-        with socket.socket(fileno=os.dup(driver.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
-        with pytest.raises(OperationalError):
-            db.session.execute(text("SELECT 1"))
-        db.session.rollback()
-        assert driver.closed
+        ensure_told(driver)
         assert db.session.scalar(text("SELECT current_setting('app.organization_id')"))
         db.session.rollback()

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,7 +17,10 @@ from sqlalchemy.pool import NullPool
 import medical.app  # noqa: F401 - every model is defined
 from medical.platform import schema
 from medical.platform.db import Base
+from medical.platform.postgres import DATABASE, EmbeddedPostgres
 from medical.platform.revision import MIGRATIONS, wanted_revision
+from medical.platform.waiting import conninfo
+from tests.cli.program import folder
 from tests.conftest import MakeDatabase, psycopg_url
 
 CATALOG = """
@@ -71,6 +75,20 @@ def names(found: Catalog, kind: str) -> set[str]:
 def migrated(make_database: MakeDatabase) -> str:
     """A database of this module alone, at the head."""
     return make_database.migrated()
+
+
+ONE, OTHER = UUID(int=11), UUID(int=12)
+VALUES = [
+    (1, "patient", "Patient", str(ONE)),
+    (1, "code", None, None),
+    (2, "patient", "Patient", str(ONE)),
+    (2, "patient", "Patient", str(OTHER)),
+    (3, "patient", "Patient", str(ONE)),
+    (3, "patient", None, None),
+    (4, "patient", "Patient", "no-uuid"),
+    (5, "code", None, None),
+]
+"""Resource, parameter and target: of one patient, of two, of one and somebody elsewhere, of a strange id, of nobody."""
 
 
 class TestHistory:
@@ -165,6 +183,30 @@ class TestModels:
         found = {name for name in names(catalog(migrated), "constraint") if not name.startswith("alembic_version")}
         found = {name for name in found if not name.endswith("_not_null")}
         assert found == described
+
+
+class TestValuesOfPatients:
+    """0024 fills in what it adds, as the owner of the tables, whom row-level security binds."""
+
+    def test_name_the_patient_of_their_resource_where_that_is_one(self) -> None:
+        with folder() as place, EmbeddedPostgres(place / "data", durable=False) as server:
+            config = schema.configuration(server.owner_url)
+            command.upgrade(config, "0023")
+            url = conninfo(server.superuser_url)
+            with psycopg.connect(url, dbname=DATABASE) as connection:
+                connection.execute("SET session_replication_role = replica")  # no rows that these refer to
+                for resource, parameter, target_type, target in VALUES:
+                    connection.execute(
+                        "INSERT INTO resource_value (organization_id, resource_id, type, parameter, target_type,"
+                        " target_id) VALUES (gen_random_uuid(), %s, 'Observation', %s, %s, %s)",
+                        [str(UUID(int=resource)), parameter, target_type, target],
+                    )
+            command.upgrade(config, "0024")
+            with psycopg.connect(url, dbname=DATABASE) as connection:
+                query = "SELECT resource_id, parameter, subject_id FROM resource_value ORDER BY id"
+                found = connection.execute(query).fetchall()
+        subjects = [(resource.int, parameter, subject) for resource, parameter, subject in found if subject]
+        assert subjects == [(1, "patient", ONE), (1, "code", ONE)]
 
 
 class TestByHand:

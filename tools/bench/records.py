@@ -42,7 +42,7 @@ VALUES = """
     SELECT v.organization_id, c.new, v.type, v.parameter, v.system, v.code, v.text, v.low, v.high, v.since, v.until,
            v.target_type, CASE WHEN v.target_id = c.old_patient::text THEN c.patient_id::text ELSE v.target_id END,
            CASE WHEN v.subject_id IS NOT NULL THEN c.patient_id END
-    FROM copies c JOIN resource_value v ON v.resource_id = c.old
+    FROM copies c JOIN given v ON v.resource_id = c.old
 """
 INDEXES = """
     SELECT indexname, indexdef FROM pg_indexes
@@ -69,7 +69,7 @@ def multiply(owner: psycopg.Connection[Any], ids: Ids, resources: int) -> Ids:
     for name, _ in indexes:
         owner.execute(f"DROP INDEX {name}")
     owner.execute(RESOURCES)
-    owner.execute(VALUES.replace("JOIN resource_value", "JOIN given"))
+    owner.execute(VALUES)
     for _, definition in indexes:
         owner.execute(definition)
     owner.execute("DROP TABLE copies, given")
