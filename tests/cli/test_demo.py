@@ -1,5 +1,6 @@
 """The demo clinic: complete, without contradictions, made once and in demo mode only."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from medical.identity.models import Organization, RoleGrant, User
 from medical.identity.permissions import Role
 from medical.people.models import Clinician, Location, Patient, PatientIdentifier
 from medical.platform import clock
+from medical.platform import db as database
 from medical.platform.db import Base, Scope, db, scoped
 from medical.platform.ids import new_id
 from medical.platform.refusal import Refused
@@ -342,6 +344,21 @@ class TestWhen:
             seed_if_empty()
             with pytest.raises(Refused, match="everybody knows"):
                 ensure_absent()
+
+
+def test_takes_its_time_on_a_slow_machine(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program works on records for longer than a transaction may be idle."""
+    kept = records.shipped()[:20]
+
+    def slowly() -> list[dict[str, Any]]:
+        time.sleep(1.5)
+        return kept
+
+    monkeypatch.setitem(database.SESSION_SETTINGS, "idle_in_transaction_session_timeout", "1s")
+    monkeypatch.setattr(records, "shipped", slowly)
+    flask_app = make_app()
+    with flask_app.app_context():
+        assert seed_if_empty()
 
 
 def test_few_statements(make_app: MakeApp) -> None:

@@ -13,7 +13,11 @@ from medical.platform.db import db, enter
 from medical.platform.logging import get_logger
 from medical.platform.refusal import Refused
 
-PATIENTLY = text("SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout']) AS name")
+PATIENTLY = text(
+    "SELECT set_config(name, '0', true) FROM unnest(ARRAY['lock_timeout', 'statement_timeout',"
+    " 'idle_in_transaction_session_timeout']) AS name"
+)
+"""On a slow machine the program works on the records for longer than a transaction may be idle."""
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('demo clinic', 0))")
 
 log = get_logger(__name__)
